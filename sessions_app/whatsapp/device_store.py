@@ -1,0 +1,65 @@
+"""A device store: the SQLite file (or PostgreSQL URL) that holds the keys of one paired device.
+
+While the Go library of a process has a file open, Python's sqlite3 must not open it in that same process: closing it
+would drop the library's locks. So these are for a process that has not started a client on that file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from sessions_app.whatsapp.client import WhatsAppError
+
+_PRAGMAS = "?_journal_mode=WAL&_busy_timeout=20000&_txlock=immediate&_foreign_keys=on&_pad="
+
+
+def library_name(store: str) -> str:
+    """Return the library's name for a store: a PostgreSQL URL as it is, a path with sane SQLite settings.
+
+    Raises WhatsAppError for a path the library would cut short.
+    """
+    if not is_file(store):
+        return store
+    if any(sign in store for sign in "?#%"):
+        raise WhatsAppError("The path of a device store must not contain ?, # or %.")
+    return store + _PRAGMAS
+
+
+def is_file(store: str) -> bool:
+    """Return whether the store is a file of ours, not a database elsewhere."""
+    return not store.startswith("postgres")
+
+
+def exists(store: str) -> bool:
+    """Return whether the file is there (a database elsewhere always is)."""
+    return not is_file(store) or Path(store).is_file()
+
+
+def holds_device(store: str) -> bool:
+    """Return whether a paired device's keys are inside; True when that cannot be told, so that nothing is lost."""
+    if not exists(store):
+        return False
+    if not is_file(store):
+        return True
+    try:
+        with contextlib.closing(sqlite3.connect(store, timeout=5)) as database:
+            tables = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'whatsmeow_device'").fetchone()
+            return tables is not None and database.execute("SELECT 1 FROM whatsmeow_device").fetchone() is not None
+    except sqlite3.Error:
+        return True
+
+
+def checkpoint(store: str) -> None:
+    """Move what is in the write-ahead log into the file itself, so that the one file is the whole store."""
+    if is_file(store) and exists(store):
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(store, timeout=5)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def delete(store: str) -> None:
+    """Delete the file and what SQLite keeps beside it."""
+    if is_file(store):
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            Path(store + suffix).unlink(missing_ok=True)

@@ -1,0 +1,209 @@
+"""The two ends of a relayed connection: the library's side (Inbound) and WhatsApp's side (Outbound).
+
+Plain asyncio protocols without a task per tunnel: what arrives at one end is written to the other, and an end whose
+buffer is full stops the other from reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+
+_HEAD_LIMIT = 8192
+#: Seconds in which a connection to the relay must have said what it wants.
+_HEAD_TIMEOUT = 10.0
+
+#: Seconds by which WhatsApp's closing is passed on late: the library drops the last stanza ("replaced", "logged out")
+#: when the socket closes before it has got round to it.
+LAST_WORD = 0.2
+
+Requested = Callable[["Inbound", str, int, str], None]
+Gone = Callable[["End"], None]
+
+
+class End(asyncio.Protocol):
+    """One end: forwards to `peer`, passes on back-pressure, and takes the other end down with it."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.peer: End | None = None
+        self._gone: Gone = _ignore
+        self._full = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport and make the socket notice a dead peer within about a minute."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            _keep_alive(sock)
+
+    def data_received(self, data: bytes) -> None:
+        """Forward to the other end."""
+        if self.peer is not None and self.peer.transport is not None:
+            self.peer.transport.write(data)
+
+    def pause_writing(self) -> None:
+        """Stop the other end from reading: this one cannot keep up."""
+        self._full = True
+        if self.peer is not None and self.peer.transport is not None:
+            self.peer.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Let the other end read again."""
+        self._full = False
+        if self.peer is not None and self.peer.transport is not None:
+            self.peer.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Close the other end once what it still has to write is written."""
+        self.transport = None
+        if self.peer is not None:
+            self.peer.close()
+        self._gone(self)
+
+    def close(self) -> None:
+        """Close this end once what it still has to write is written."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Cut this end and the other at once."""
+        for end in (self, self.peer):
+            if end is not None and end.transport is not None:
+                end.transport.abort()
+
+
+class Outbound(End):
+    """WhatsApp's side. `received` is called for everything that arrives."""
+
+    def __init__(self, received: Callable[[], None], gone: Gone) -> None:
+        super().__init__()
+        self._received = received
+        self._gone = gone
+        self._early = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Forward to the library, and note the sign of life."""
+        self._received()
+        if self.peer is None:
+            self._early += data
+        else:
+            super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Close the library's side a moment later."""
+        self.transport = None
+        self._gone(self)
+        if self.peer is not None and self.peer.transport is not None:
+            asyncio.get_running_loop().call_later(LAST_WORD, self.peer.close)
+
+    def usable(self) -> bool:
+        """Return whether the connection is still open."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    def take_early(self) -> bytes:
+        """Return what arrived before there was another end."""
+        early, self._early = self._early, b""
+        return early
+
+
+class Inbound(End):
+    """The library's side: reads one CONNECT request, then forwards."""
+
+    def __init__(self, requested: Requested) -> None:
+        super().__init__()
+        self._requested = requested
+        self._head = b""
+        self._asked = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the other side a few seconds to send its request."""
+        super().connection_made(transport)
+        self._deadline = asyncio.get_running_loop().call_later(_HEAD_TIMEOUT, self.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the request head, then forward."""
+        if self._asked:
+            super().data_received(data)
+            return
+        self._head += data
+        head, end, rest = self._head.partition(b"\r\n\r\n")
+        if not end:
+            if len(self._head) > _HEAD_LIMIT:
+                self.refuse(431)
+            return
+        self._asked = True
+        self._stop_deadline()
+        if rest:  # a client may not speak before its CONNECT is answered
+            self.refuse(400)
+            return
+        assert self.transport is not None
+        self.transport.pause_reading()
+        self._head = b""
+        try:
+            host, port, authorization = _parse(head)
+        except ValueError:
+            self.refuse(400)
+            return
+        self._requested(self, host, port, authorization)
+
+    def join(self, outbound: Outbound, gone: Gone) -> None:
+        """Answer the CONNECT and forward from now on."""
+        if self.transport is None or self.transport.is_closing():
+            outbound.abort()
+            return
+        self._gone = gone
+        self.peer, outbound.peer = outbound, self
+        self.transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n" + outbound.take_early())
+        if outbound.usable():
+            self.transport.resume_reading()
+        else:
+            self.transport.close()
+
+    def refuse(self, status: int) -> None:
+        """Answer with an HTTP error and close."""
+        self._stop_deadline()
+        self._asked = True
+        if self.transport is not None:
+            phrase = HTTPStatus(status).phrase
+            self.transport.write(f"HTTP/1.1 {status} {phrase}\r\nContent-Length: 0\r\n\r\n".encode())
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock too."""
+        self._stop_deadline()
+        super().connection_lost(exc)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _parse(head: bytes) -> tuple[str, int, str]:
+    """Return (host, port, Proxy-Authorization value) of a CONNECT request; raises ValueError."""
+    request, *lines = head.decode("latin-1").split("\r\n")
+    method, target, _version = request.split(" ")
+    host, colon, port = target.rpartition(":")
+    if method != "CONNECT" or not colon or not host:
+        raise ValueError(request)
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return host.strip("[]"), int(port), headers.get("proxy-authorization", "")
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+
+
+def _ignore(end: End) -> None:
+    pass

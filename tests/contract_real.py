@@ -1,0 +1,169 @@
+"""The real side of the client contract: NeonizeWhatsApp in a driver process, on the simulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sessions_app.whatsapp.client import Kind, Observation, WhatsAppError
+from tests.contract_sides import PATIENCE, Seen, Side, Subject
+from tests.wasim import Wasim
+
+ROOT = Path(__file__).parents[1]
+
+
+class Driver:
+    """The driver process, spoken to over a socket pair."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.neonize_driver", str(theirs.fileno())], cwd=ROOT,
+                pass_fds=(theirs.fileno(),), env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        self._ids = count()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._answered = threading.Condition()
+        self.observers: dict[str, Seen] = {}
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def begin(self, do: str, **arguments: Any) -> int:
+        """Send a command without waiting; return its number."""
+        number = next(self._ids)
+        self._socket.sendall(json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
+        return number
+
+    def answer(self, number: int, timeout: float = 60) -> Any:
+        """Return a command's result. Raises WhatsAppError when it did."""
+        with self._answered:
+            assert self._answered.wait_for(lambda: number in self._answers or self.ended(), timeout)
+        assert number in self._answers, f"the driver ended with {self.process.wait(5)}"
+        answer = self._answers[number]
+        if "refused" in answer:
+            raise WhatsAppError(answer["refused"])
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Run a command and return its result."""
+        return self.answer(self.begin(do, **arguments))
+
+    def ended(self) -> bool:
+        """Return whether the process has ended."""
+        return not self._reader.is_alive()
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.shutdown(socket.SHUT_WR)
+        self.process.wait(10)
+        self._reader.join(5)
+        self._socket.close()
+
+    def _read(self) -> None:
+        with self._socket.makefile("rb") as lines:
+            for line in lines:
+                message = json.loads(line)
+                if "on" in message:
+                    self.observers[message["on"]](Observation(
+                        Kind(message["kind"]), message["code"], message["detail"],
+                        datetime.fromisoformat(message["at"]),
+                    ))  # fmt: skip
+                    continue
+                with self._answered:
+                    self._answers[message["id"]] = message
+                    self._answered.notify_all()
+        with self._answered:
+            self._answered.notify_all()
+
+
+class RealSubject(Subject):
+    """A client or pairing in the driver."""
+
+    def __init__(self, store: str, driver: Driver, name: str) -> None:
+        super().__init__(store)
+        self._driver, self.name = driver, name
+        driver.observers[name] = self.seen
+
+    def ask(self, what: str, **arguments: Any) -> Any:
+        return self._driver.ask(what, name=self.name, **arguments)
+
+    def begin(self, what: str, **arguments: Any) -> int:
+        """Begin without waiting."""
+        return self._driver.begin(what, name=self.name, **arguments)
+
+
+class RealSide(Side):
+    """The real library."""
+
+    name = "real"
+
+    def __init__(self, folder: Path, sim: Wasim) -> None:
+        super().__init__(folder)
+        self._sim = sim
+        self.driver = Driver(sim.environment())
+
+    def new_subject(self, store: str) -> RealSubject:
+        """Return a name for a client or pairing, observed."""
+        return RealSubject(store, self.driver, f"subject-{next(self._numbers)}")
+
+    def connect(self, store: str, proxy: str = "") -> Subject:
+        subject = self.new_subject(store)
+        subject.ask("connect", store=store, proxy=proxy)
+        return subject
+
+    def pair(self, phone: str = "", proxy: str = "") -> Subject:
+        subject = self.new_subject(self.new_store())
+        subject.ask("pair", store=subject.store, proxy=proxy, phone=phone)
+        return subject
+
+    def tune(self, dial: float = 15, sign_of_life: float = 20) -> None:
+        """Set the adapter's time-outs, in seconds."""
+        self.driver.ask("tune", dial=dial, sign_of_life=sign_of_life)
+
+    def close(self) -> None:
+        self.driver.close()
+
+    def _scan(self, store: str, text: str, phone: str, wrong: str) -> None:
+        self._sim.phone(phone).scan(text, wrong=wrong)
+
+    def drop(self, phone: str) -> None:
+        self._sim.faults.drop(phone)
+
+    def refuse(self, phone: str, code: int | None) -> None:
+        self._sim.faults.refuse(phone, code)
+
+    def refuse_pairing(self, code: int | None) -> None:
+        self._sim.faults.refuse_pairing(code)
+
+    def refuse_codes(self, phone: str, refuse: bool) -> None:
+        self._sim.faults.refuse_codes(refuse)
+
+    def remove_device(self, phone: str) -> None:
+        self._sim.faults.remove_device(phone)
+
+    def silence(self, phone: str, silent: bool) -> None:
+        self._sim.faults.silence(phone, silent)
+
+    def break_network(self, how: str) -> None:
+        self._sim.faults.break_network(how)
+
+    def dead_proxy(self) -> str:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            return f"http://user:secret@127.0.0.1:{server.getsockname()[1]}"
+
+    def most_live(self, phone: str) -> int:
+        return self._sim.most_live(phone)
+
+
+__all__ = ["PATIENCE", "Driver", "RealSide"]

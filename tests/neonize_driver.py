@@ -1,0 +1,124 @@
+"""A process that hosts NeonizeWhatsApp for the contract tests: `python -m tests.neonize_driver FD`.
+
+Of its own, because the Go library can end the whole process. Commands come as JSON lines on the socket FD, each runs
+on its own thread and is answered with its id; observations are sent as they happen. The Go library may print what it
+likes on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from sessions_app.whatsapp import neonize_client, upstream
+from sessions_app.whatsapp.client import Client, Observation, Observe, Pairing, WhatsAppError
+from sessions_app.whatsapp.neonize_client import NeonizeWhatsApp
+
+
+class Driver:
+    """Runs the commands; clients and pairings are known by the name the test gives them."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line, self._sending = line, threading.Lock()
+        self._whatsapp = NeonizeWhatsApp()
+        self._clients: dict[str, Client] = {}
+        self._pairings: dict[str, Pairing] = {}
+
+    def run(self) -> None:
+        """Serve until the test closes the socket."""
+        for text in self._line.makefile("rb"):
+            threading.Thread(target=self._serve, args=(json.loads(text),), daemon=True).start()
+
+    def _serve(self, command: dict[str, Any]) -> None:
+        answer: dict[str, Any] = {"id": command.pop("id")}
+        try:
+            act: Callable[..., Any] = getattr(self, "do_" + command.pop("do"))
+            answer["result"] = act(**command)
+        except WhatsAppError as error:
+            answer["refused"] = str(error)
+        except Exception as error:  # noqa: BLE001 - told to the test
+            answer["error"] = repr(error)
+        self._send(answer)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._sending:
+            self._line.sendall(json.dumps(message).encode() + b"\n")
+
+    def _observer(self, name: str) -> Observe:
+        def observe(seen: Observation) -> None:
+            self._send({"on": name, "kind": seen.kind, "code": seen.code, "detail": dict(seen.detail),
+                        "at": seen.at.isoformat()})  # fmt: skip
+
+        return observe
+
+    def do_connect(self, name: str, store: str, proxy: str) -> None:
+        """Start a client."""
+        self._clients[name] = self._whatsapp.connect(store, proxy, self._observer(name))
+
+    def do_stop(self, name: str) -> None:
+        """Stop a client."""
+        self._clients[name].stop()
+
+    def do_probe(self, name: str, seconds: float) -> bool:
+        """Probe a client."""
+        return self._clients[name].probe(timedelta(seconds=seconds))
+
+    def do_silent_for(self, name: str) -> float:
+        """Return a client's silence in seconds."""
+        return self._clients[name].silent_for().total_seconds()
+
+    def do_logout(self, name: str) -> None:
+        """Log a client out."""
+        self._clients[name].logout()
+
+    def do_pair(self, name: str, store: str, proxy: str, phone: str) -> None:
+        """Start a pairing."""
+        self._pairings[name] = self._whatsapp.pair(store, proxy, self._observer(name), phone)
+
+    def do_keep(self, name: str) -> None:
+        """Accept the phone."""
+        self._pairings[name].keep()
+
+    def do_unlink(self, name: str) -> None:
+        """Refuse the phone."""
+        self._pairings[name].unlink()
+
+    def do_cancel(self, name: str) -> None:
+        """Give a pairing up."""
+        self._pairings[name].cancel()
+
+    def do_alive(self, name: str) -> bool:
+        """Return whether a pairing runs."""
+        return self._pairings[name].alive()
+
+    def do_tune(self, dial: float, sign_of_life: float) -> None:
+        """Shorten the time-outs, so that a test of them does not take 35 s."""
+        upstream.DIAL_TIMEOUT, neonize_client.SIGN_OF_LIFE = dial, sign_of_life
+
+    def do_close(self) -> None:
+        """Stop everything."""
+        self._whatsapp.close()
+
+    def do_footprint(self) -> dict[str, float]:
+        """Return what this process uses: memory in MB, CPU seconds, threads, open files."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        with open("/proc/self/statm") as statm:
+            pages = int(statm.read().split()[1])
+        return {
+            "memory": pages * resource.getpagesize() / 1e6,
+            "cpu": usage.ru_utime + usage.ru_stime,
+            "threads": len(os.listdir("/proc/self/task")),
+            "files": len(os.listdir("/proc/self/fd")),
+        }
+
+
+if __name__ == "__main__":
+    Driver(socket.socket(fileno=int(sys.argv[1]))).run()
+    os._exit(0)  # the Go library's threads may still want to call back

@@ -1,0 +1,225 @@
+"""All settings, read from the environment (or a `.env` file beside manage.py). README.md has the table."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+from django.core.management.utils import get_random_secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env")
+
+
+def _seconds(name: str, default: float) -> timedelta:
+    return timedelta(seconds=env.float(name, default=default))
+
+
+# ---- files -----------------------------------------------------------------------------------------------------
+VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
+DEVICES_DIR = VAR_DIR / "devices"
+LOG_DIR = VAR_DIR / "log"
+RUN_DIR = VAR_DIR / "run"
+
+
+def _make_folders() -> None:
+    try:
+        for folder in (VAR_DIR, DEVICES_DIR, LOG_DIR, RUN_DIR):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = folder / ".writable"
+            probe.touch()
+            probe.unlink()
+    except OSError as error:
+        sys.exit(
+            f"waserver cannot write to {VAR_DIR} ({error.strerror}). "
+            "Make that folder writable for this user, or set VAR_DIR to one that is."
+        )
+
+
+def _secret_key() -> str:
+    """Return the key from SECRET_KEY, else from var/secret_key, made on the first run."""
+    if key := env.str("SECRET_KEY", default=""):
+        return key
+    file = VAR_DIR / "secret_key"
+    try:
+        # "x": of two processes that start together only one writes, the other reads.
+        with file.open("x") as handle:
+            file.chmod(0o600)
+            handle.write(get_random_secret_key())
+    except FileExistsError:
+        pass
+    return file.read_text()
+
+
+_make_folders()
+SECRET_KEY = _secret_key()
+DEBUG = env.bool("DEBUG", default=False)
+
+# ---- web -------------------------------------------------------------------------------------------------------
+PORT = env.int("PORT", default=8000)
+BIND = env.str("BIND", default="127.0.0.1")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+HTTPS = env.bool("HTTPS", default=False)  # behind a proxy that ends TLS and sets X-Forwarded-Proto
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+X_FRAME_OPTIONS = "DENY"
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "servestatic.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "django_q",
+    "encrypted_fields",
+    "accounts",
+    "sessions_app",
+    "waserver",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "waserver.urls"
+ASGI_APPLICATION = "waserver.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+LOGIN_URL = "admin:login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+}
+
+# ---- database, cache, channel layer, task queue -----------------------------------------------------------------
+DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'waserver.sqlite3'}")}
+_database = DATABASES["default"]
+if _database["ENGINE"].endswith("sqlite3"):
+    _database["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+else:
+    _database.setdefault("CONN_MAX_AGE", 60)
+    _database["CONN_HEALTH_CHECKS"] = True
+    if _database["ENGINE"].endswith("mysql"):
+        _database["OPTIONS"] = {"charset": "utf8mb4", "isolation_level": "read committed"}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DEVICE_STORE_URL = env.str("DEVICE_STORE_URL", default="")
+
+REDIS_URL = env.str("REDIS_URL", default="")
+Q_CLUSTER = {
+    "name": "waserver",
+    "label": "Jobs",
+    "workers": env.int("CLUSTER_WORKERS", default=1),
+    "recycle": 200,
+    "timeout": 300,
+    "retry": 600,
+    "max_attempts": 1,
+    "catch_up": False,
+    "save_limit": 200,
+    "poll": 1.0,
+    "guard_cycle": 1,
+    "ack_failures": True,
+}
+if REDIS_URL:
+    CHANNEL_LAYERS = {
+        "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+    }
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    Q_CLUSTER["redis"] = REDIS_URL
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    Q_CLUSTER["orm"] = "default"
+
+# ---- language and time ------------------------------------------------------------------------------------------
+LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
+LANGUAGES = [("en", "English"), ("id", "Bahasa Indonesia")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_I18N = USE_TZ = True
+PHONE_REGION = env.str("PHONE_REGION", default="ID")  # for numbers written without a country code
+
+# ---- WhatsApp ---------------------------------------------------------------------------------------------------
+WHATSAPP_CLIENT = env.str("WHATSAPP_CLIENT", default="sessions_app.whatsapp.neonize_client.NeonizeWhatsApp")
+WHATSAPP_LIBRARY = env.str("WHATSAPP_LIBRARY", default="")
+WHATSAPP_PROXY = env.str("WHATSAPP_PROXY", default="")
+
+HOSTS = env.int("HOSTS", default=1)
+HOST_CAPACITY = env.int("HOST_CAPACITY", default=50)
+HOST_CONCURRENT_STARTS = env.int("HOST_CONCURRENT_STARTS", default=8)
+HOST_POLL = _seconds("HOST_POLL", 0.5)
+LEASE = _seconds("LEASE", 30)
+LEASE_RENEWAL = _seconds("LEASE_RENEWAL", 10)
+
+CONNECT_TIMEOUT = _seconds("CONNECT_TIMEOUT", 120)
+QUERY_TIMEOUT = _seconds("QUERY_TIMEOUT", 120)
+KEEPALIVE_CHECK = _seconds("KEEPALIVE_CHECK", 45)
+RETRY_REQUEST_DELAY = _seconds("RETRY_REQUEST_DELAY", 5)
+LIVE_BACK_THROTTLE = _seconds("LIVE_BACK_THROTTLE", 30)
+PAIRING_WINDOW = _seconds("PAIRING_WINDOW", 300)
+RECONNECT_GRACE = _seconds("RECONNECT_GRACE", 8)
+#: Multiplies every delay of the retry policy. 1 in production; tests and drills make it smaller.
+RETRY_TIME_SCALE = env.float("RETRY_TIME_SCALE", default=1.0)
+#: How often a watched page looks for changes when no hint arrives.
+WATCH_INTERVAL = _seconds("WATCH_INTERVAL", 0.5)
+
+# ---- logging ----------------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {
+        "daphne": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+        "twisted": {"level": "WARNING"},
+    },
+}
+
+# ---- admin ------------------------------------------------------------------------------------------------------
+UNFOLD = {
+    "SITE_TITLE": "waserver",
+    "SITE_HEADER": "waserver",
+    "SITE_SYMBOL": "forum",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
