@@ -44,8 +44,8 @@ class Account(models.Model):
     )
     proxy = EncryptedTextField(
         _("proxy"),
+        null=True,  # the field stores nothing as NULL
         blank=True,
-        default="",
         validators=[proxy.validate],
         help_text=_("Optional, for this account only: http://user:password@host:port or socks5://host:port."),
     )

@@ -56,6 +56,7 @@ def _secret_key() -> str:
 
 _make_folders()
 SECRET_KEY = _secret_key()
+SALT_KEY = "waserver"  # separates the keys derived from SECRET_KEY by purpose; not a secret
 DEBUG = env.bool("DEBUG", default=False)
 
 # ---- web -------------------------------------------------------------------------------------------------------

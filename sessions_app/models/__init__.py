@@ -1,0 +1,8 @@
+"""The live connection of each account, as rows."""
+
+from sessions_app.models.command import SessionCommand, Verb
+from sessions_app.models.event import SessionEvent
+from sessions_app.models.host import Host
+from sessions_app.models.session import Session
+
+__all__ = ["Host", "Session", "SessionCommand", "SessionEvent", "Verb"]
