@@ -89,8 +89,10 @@ def after_failure(
         return Next(None)
     if code == BANNED and banned_until is not None:
         return Next(max(banned_until, now) + rule.first * scale * 0.01 * jitter)
-    if code == REPLACED and _within(failures, now, CONFLICT_SPAN * scale, REPLACED) >= CONFLICT_LIMIT:
-        return Next(None, hold="conflict")
+    if code == REPLACED:
+        attempts = _within(failures, now, CONFLICT_SPAN * scale, REPLACED)
+        if attempts >= CONFLICT_LIMIT:
+            return Next(None, hold="conflict")
     transient = code not in (BANNED, OUTDATED, REPLACED)
     if transient and (breaker_open or _within(failures, now, BREAKER_SPAN * scale) >= BREAKER_LIMIT):
         return Next(now + _spread(BREAKER_PAUSE * scale, jitter), breaker_open=True)

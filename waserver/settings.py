@@ -41,7 +41,8 @@ def _make_folders() -> None:
 
 def _secret_key() -> str:
     """Return the key from SECRET_KEY, else from var/secret_key, made on the first run."""
-    if key := env.str("SECRET_KEY", default=""):
+    key: str = env.str("SECRET_KEY", default="")
+    if key:
         return key
     file = VAR_DIR / "secret_key"
     try:
@@ -131,6 +132,7 @@ STORAGES = {
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'waserver.sqlite3'}")}
 _database = DATABASES["default"]
 if _database["ENGINE"].endswith("sqlite3"):
+    _database["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}  # a file: threads and other processes use it too
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
@@ -192,7 +194,8 @@ LEASE_RENEWAL = _seconds("LEASE_RENEWAL", 10)
 
 CONNECT_TIMEOUT = _seconds("CONNECT_TIMEOUT", 120)
 QUERY_TIMEOUT = _seconds("QUERY_TIMEOUT", 120)
-KEEPALIVE_CHECK = _seconds("KEEPALIVE_CHECK", 45)
+KEEPALIVE_CHECK = _seconds("KEEPALIVE_CHECK", 45)  # silence after which a connection is probed
+PROBE_TIMEOUT = _seconds("PROBE_TIMEOUT", 30)
 RETRY_REQUEST_DELAY = _seconds("RETRY_REQUEST_DELAY", 5)
 LIVE_BACK_THROTTLE = _seconds("LIVE_BACK_THROTTLE", 30)
 PAIRING_WINDOW = _seconds("PAIRING_WINDOW", 300)

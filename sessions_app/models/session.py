@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
@@ -211,4 +210,4 @@ class Session(models.Model):
 def _store_path(name: str) -> str:
     if not name or name.startswith("postgres"):
         return name
-    return str(cast(Path, settings.DEVICES_DIR) / name)
+    return str(settings.DEVICES_DIR / name)

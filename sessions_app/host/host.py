@@ -1,0 +1,258 @@
+"""The session host's loop: renew, claim, reconcile."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import platform
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from importlib.metadata import version
+
+import psutil
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db.models import F
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from sessions_app.host.decision import Act, Limits, decide
+from sessions_app.host.runner import Means, Runner
+from sessions_app.host.watchdog import Watchdog, clock
+from sessions_app.host.writer import Writer
+from sessions_app.models import Host, Session, SessionCommand
+from sessions_app.states import LIVE, State
+from sessions_app.whatsapp.client import Kind, WhatsApp
+
+_log = logging.getLogger(__name__)
+
+#: Claims per turn of the loop, so that hosts that start together share.
+_CLAIMS = 10
+#: Sessions handed over per renewal when another host has room.
+_HANDED_OVER = 5
+#: Clients end so long before their lease does.
+_MARGIN = timedelta(seconds=3)
+_EXPIRE_EVERY = 5.0
+#: Seconds SIGTERM leaves for stopping the clients, then for writing what is queued.
+_STOP_PATIENCE, _WRITE_PATIENCE = 6.0, 2.0
+
+
+class SessionHost:
+    """One process's host. `run` returns after `stop`."""
+
+    def __init__(self, name: str, capacity: int) -> None:
+        self.name, self.capacity = name, capacity
+        self._stopping, self._wake = threading.Event(), threading.Event()
+        self._process = psutil.Process()
+        self._whatsapp: WhatsApp | None = None
+        self._loading = threading.Lock()
+        self._watchdog = Watchdog()
+        self._runners: dict[int, Runner] = {}
+        self._renewed = self._expired = float("-inf")
+        self._live_hosts = 1
+        self._limits = Limits(settings.CONNECT_TIMEOUT, settings.RECONNECT_GRACE, settings.KEEPALIVE_CHECK)
+
+    def stop(self) -> None:
+        """Ask the loop to end. Safe in a signal handler."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Register, serve until `stop`, then stop all clients and give the leases back."""
+        self._register()
+        writer = Writer(self._row)
+        starts, steps = ThreadPoolExecutor(settings.HOST_CONCURRENT_STARTS, "start"), ThreadPoolExecutor(8, "step")
+        self._means = Means(self._load_whatsapp, writer, starts, steps, self._wake.set)
+        writer.start()
+        self._renew()
+        self._watchdog.start()
+        _log.info("Session host %s is ready for %d sessions (process %d)", self.name, self.capacity, os.getpid())
+        while not self._stopping.is_set():
+            self._turn()
+            self._wake.wait(settings.HOST_POLL.total_seconds())
+            self._wake.clear()
+        self._shut_down(writer)
+        for pool in (starts, steps):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- one turn
+
+    def _turn(self) -> None:
+        try:
+            if clock() - self._renewed >= settings.LEASE_RENEWAL.total_seconds():
+                self._renew()
+            if clock() - self._expired >= _EXPIRE_EVERY:
+                self._expired = clock()
+                Session.objects.expire_leases(timezone.now())
+            self._claim()
+            self._refresh()
+            self._reconcile()
+        except (DatabaseError, InterfaceError) as error:
+            # The watchdog ends the process when this goes on for too long.
+            _log.warning("The database does not answer: %s", error)
+            close_old_connections()
+            self._stopping.wait(1)
+        except Exception:  # noqa: BLE001 - the loop's edge
+            _log.exception("A turn of the host failed")
+            self._stopping.wait(1)
+
+    def _renew(self) -> None:
+        """Extend all leases in one statement. The deadline counts from before it."""
+        began, now = clock(), timezone.now()
+        Session.objects.filter(host=self._row).update(lease_expires_at=now + settings.LEASE)
+        memory = self._process.memory_info().rss
+        Host.objects.filter(pk=self._row.pk, boot=self._row.boot).update(
+            heartbeat_at=now, sessions=sum(r.holds_client for r in self._runners.values()), rss=memory,
+            fds=self._process.num_fds(),
+        )  # fmt: skip
+        if not Host.objects.filter(pk=self._row.pk, boot=self._row.boot).exists():
+            _log.critical("Another process runs under the name %s: this one ends", self.name)
+            self.stop()
+        self._renewed = began
+        self._watchdog.extend(began + (settings.LEASE - _MARGIN).total_seconds())
+        self._live_hosts = max(1, Host.objects.live(now).count())
+        self._share()
+
+    def _share(self) -> None:
+        """Give surplus to other hosts, a few at a time, keeping one more than the fair share."""
+        if self._live_hosts < 2:
+            return
+        surplus = len(self._runners) - self._fair_share() - 1
+        calm = [r for r in self._runners.values() if r.row.state == State.CONNECTED and not r.leaving]
+        for runner in calm[: max(0, min(surplus, _HANDED_OVER))]:
+            runner.leaving = True
+
+    def _fair_share(self) -> int:
+        owned = Session.objects.filter(host__in=Host.objects.live(timezone.now())).count()
+        waiting = Session.objects.claimable(timezone.now()).count()
+        return math.ceil((owned + waiting) / self._live_hosts)
+
+    def _claim(self) -> None:
+        now = timezone.now()
+        room = self.capacity - len(self._runners)
+        due = Session.objects.claimable(now).order_by("-account__important", "due_at").values_list("pk", flat=True)
+        candidates = list(due[: min(room, _CLAIMS)]) if room > 0 else []
+        if not candidates:
+            return
+        if self._live_hosts > 1:
+            candidates = candidates[: max(0, self._fair_share() - len(self._runners))]
+        for pk in candidates:
+            if Session.objects.claim(pk, self._row, now):
+                _log.info("Session %d is ours", pk)
+
+    def _refresh(self) -> None:
+        """Bring the runners in line with the rows we own."""
+        owned = dict(Session.objects.filter(host=self._row).values_list("pk", "version"))
+        for pk, runner in list(self._runners.items()):
+            if pk not in owned or runner.gone:
+                _log.warning("Session %d is not ours any more: its client is stopped", pk)
+                runner.abandon()
+                del self._runners[pk]
+        stale = [pk for pk, seen in owned.items()
+                 if pk not in self._runners or self._runners[pk].row.version != seen]  # fmt: skip
+        for row in Session.objects.select_related("account").filter(host=self._row, pk__in=stale):
+            known = self._runners.get(row.pk)
+            if known is not None and known.epoch != row.lease_epoch:
+                known.abandon()
+            if known is None or known.epoch != row.lease_epoch:
+                self._runners[row.pk] = Runner(row, self._means)
+            elif known.idle:
+                known.row = row
+            if row.due_at is not None:
+                # A hint to look, and we are looking; one that arrives from here on is a new value.
+                Session.objects.filter(pk=row.pk, host=self._row, due_at=row.due_at).update(
+                    due_at=None, version=F("version") + 1
+                )
+        open_commands = SessionCommand.objects.filter(finished_at=None, session__host=self._row).order_by("-id")
+        commands = {command.session_id: command for command in open_commands}  # the oldest wins
+        for pk, runner in self._runners.items():
+            runner.command = commands.get(pk)
+
+    def _reconcile(self) -> None:
+        starts = settings.HOST_CONCURRENT_STARTS - sum(r.starting for r in self._runners.values())
+        for runner in sorted(self._runners.values(), key=lambda r: not r.row.account.important):
+            if not runner.idle:
+                continue
+            now = timezone.now()
+            act = decide(runner.view(), now, self._limits)
+            if act is Act.NOTHING:
+                continue
+            if act is Act.START:
+                if starts <= 0:
+                    continue
+                starts -= 1
+            if act in (Act.RELEASE, Act.HAND_OVER):
+                self._release(runner, now if act is Act.HAND_OVER else None)
+            else:
+                _log.info("Session %d (%s): %s", runner.row.pk, runner.row.state, act)
+                runner.carry_out(act, now)
+
+    def _release(self, runner: Runner, due_at: datetime | None) -> None:
+        # When a wish of staff arrived meanwhile the row stays ours, and the next turn sees the wish.
+        if runner.row.release(due_at):
+            del self._runners[runner.row.pk]
+
+    # -- beginning and end
+
+    def _register(self) -> None:
+        now, machine = timezone.now(), platform.node()
+        earlier = Host.objects.filter(name=self.name).first()
+        if earlier is not None and earlier.is_live(now):
+            elsewhere = earlier.machine != machine
+            if elsewhere or _runs_host(earlier.pid):
+                where = f"on {earlier.machine}" if elsewhere else f"as process {earlier.pid}"
+                raise CommandError(
+                    f"A session host named {self.name} already runs {where}. Stop it first, or start this one with "
+                    "another --name."
+                )
+        self._row, _created = Host.objects.update_or_create(
+            name=self.name,
+            defaults={
+                "machine": machine, "pid": os.getpid(), "boot": uuid.uuid4().hex, "version": version("neonize"),
+                "capacity": self.capacity, "started_at": now, "heartbeat_at": now, "ended_at": None, "sessions": 0,
+            },
+        )  # fmt: skip
+        # Its sockets ended with the process, so nobody has to wait for these leases to run out.
+        if freed := self._row.release_all(now):
+            _log.info("Took over %d sessions of the earlier run of %s", freed, self.name)
+
+    def _load_whatsapp(self) -> WhatsApp:
+        """Return the client library, loaded when the first session needs it."""
+        with self._loading:
+            if self._whatsapp is None:
+                factory = import_string(settings.WHATSAPP_CLIENT)
+                self._whatsapp = factory(library=settings.WHATSAPP_LIBRARY, proxy=settings.WHATSAPP_PROXY)
+            return self._whatsapp
+
+    def _shut_down(self, writer: Writer) -> None:
+        """Stop the clients, write what was observed, give the leases back; within 10 s whatever hangs."""
+        _log.info("Stopping %d sessions", len(self._runners))
+        whatsapp = self._whatsapp
+        if whatsapp is not None:
+            closing = threading.Thread(target=whatsapp.close, daemon=True)
+            closing.start()
+            closing.join(_STOP_PATIENCE)
+        for runner in self._runners.values():
+            if runner.row.state in LIVE:
+                runner.note(Kind.STOPPED, reason="host_stopped")
+        if not writer.finish(_WRITE_PATIENCE):
+            _log.error("The last observations could not be written")
+        now = timezone.now()
+        try:
+            self._row.release_all(now)
+            Host.objects.filter(pk=self._row.pk, boot=self._row.boot).update(ended_at=now, sessions=0)
+        except (DatabaseError, InterfaceError) as error:
+            _log.warning("The leases could not be given back and will run out: %s", error)
+        self._watchdog.end()
+        _log.info("Session host %s has stopped", self.name)
+
+
+def _runs_host(pid: int) -> bool:
+    try:
+        return pid != os.getpid() and "run_session_host" in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False

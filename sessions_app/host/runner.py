@@ -1,0 +1,375 @@
+"""What runs in this process for one owned session: its client or pairing, and the steps that change them.
+
+Steps run on the host's pools, one at a time for a session; while one runs, or an observation is not yet written, no
+new step is decided.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from sessions_app.host.decision import Act, View
+from sessions_app.host.writer import Entry, Writer
+from sessions_app.models import Session, SessionCommand, Verb
+from sessions_app.states import State
+from sessions_app.transition import Outcome
+from sessions_app.whatsapp.client import Client, Kind, Observation, Observe, Pairing, WhatsApp, WhatsAppError
+
+_log = logging.getLogger(__name__)
+
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the host lends its runners. `starts` is bounded: at most so many clients start at once."""
+
+    whatsapp: Callable[[], WhatsApp]
+    writer: Writer
+    starts: Executor
+    steps: Executor
+    wake: Callable[[], None]
+
+
+class Runner:
+    """One owned session under one epoch of its lease."""
+
+    def __init__(self, row: Session, means: Means) -> None:
+        self.row, self._means = row, means
+        self.epoch = row.lease_epoch
+        self.command: SessionCommand | None = None
+        self.leaving = False
+        self.gone = False  # the lease is lost
+        self.starting = False
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._pairing: Pairing | None = None
+        self._proxy = ""
+        self._busy = self._probing = False
+        self._pending = 0  # observations not yet written
+        self._run = 0  # observations of an earlier client or pairing do not count
+        self._drops: deque[float] = deque(maxlen=10)
+        self._keepalive_timeouts = 0
+
+    # -- for the host's loop
+
+    @property
+    def idle(self) -> bool:
+        """Return whether a next step may be decided."""
+        with self._lock:
+            return not (self._busy or self._pending or self.gone)
+
+    @property
+    def holds_client(self) -> bool:
+        """Return whether a client or pairing runs here."""
+        return self._client is not None or self._pairing is not None
+
+    def view(self) -> View:
+        """Return what a decision needs."""
+        row, verb, client = self.row, None, self._client
+        if self.command is not None:
+            verb = Verb(self.command.verb)
+        elif client is not None and self._proxy != (row.account.proxy or ""):
+            verb = Verb.RESTART
+        recent = time.monotonic() - _MINUTE
+        return View(
+            state=State(row.state), wanted=row.account.desired == "online", hold=row.hold, retry_at=row.retry_at,
+            since=row.state_changed_at, window=row.pairing_expires_at, verb=verb, running=client is not None,
+            pairing=self._pairing is not None and self._pairing.alive(), leaving=self.leaving,
+            drops=sum(1 for at in self._drops if at > recent), keepalive_timeouts=self._keepalive_timeouts,
+            silent=client.silent_for() if client is not None and not self._probing else timedelta(),
+        )  # fmt: skip
+
+    def carry_out(self, act: Act, now: datetime) -> None:
+        """Begin a step."""
+        _STEPS[act](self, now)
+
+    def note(self, kind: Kind, code: int | None = None, **detail: Any) -> None:
+        """Record an observation of the host's own."""
+        self._put(Observation(kind, code, detail))
+
+    def abandon(self) -> None:
+        """The lease is lost: stop everything, write nothing."""
+        with self._lock:
+            self.gone = True
+            self._run += 1
+        self._means.steps.submit(self._drop_everything)
+
+    # -- observations
+
+    def _observer(self) -> Observe:
+        """Return what a new client or pairing reports to; what an earlier one says is ignored from now on."""
+        with self._lock:
+            self._run += 1
+            run = self._run
+        self._drops.clear()
+        self._keepalive_timeouts = 0
+
+        def observe(seen: Observation) -> None:
+            if run == self._run:
+                self._count(seen)
+                self._put(seen)
+
+        return observe
+
+    def _count(self, seen: Observation) -> None:
+        if seen.kind is Kind.DISCONNECTED:
+            self._drops.append(time.monotonic())
+        elif seen.kind is Kind.KEEPALIVE_TIMEOUT:
+            self._keepalive_timeouts = int(seen.detail.get("count", 1))
+        elif seen.kind in (Kind.KEEPALIVE_RESTORED, Kind.CONNECTED):
+            self._keepalive_timeouts = 0
+
+    def _put(self, seen: Observation) -> None:
+        with self._lock:
+            if self.gone:
+                return
+            self._pending += 1
+        self._means.writer.put(Entry(self.row.pk, self.epoch, seen, self._written))
+
+    def _written(self, outcome: Outcome | None) -> None:
+        with self._lock:
+            if outcome is None:
+                self.gone = True
+            else:
+                self.row = outcome.event.session
+            settle = outcome is not None and outcome.keep is not None
+            # In one step with the count, so that no decision slips in between.
+            self._busy = self._busy or settle
+            self._pending -= 1
+        if outcome is not None and outcome.keep is not None:
+            keep = outcome.keep
+            self._means.steps.submit(self._guarded, lambda: self._settle(keep))
+        self._means.wake()
+
+    # -- steps
+
+    def _begin(self, pool: Executor, step: Callable[[], None]) -> None:
+        with self._lock:
+            self._busy = True
+        pool.submit(self._guarded, step)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - the edge of a pool; the policy decides when to try again
+            if not isinstance(error, WhatsAppError):
+                _log.exception("A step of session %d failed", self.row.pk)
+            self.note(Kind.CLIENT_DIED, error=str(error))
+        finally:
+            with self._lock:
+                self._busy = self.starting = False
+            self._means.wake()
+
+    def _start(self, now: datetime) -> None:
+        if not self.row.store.startswith("postgres") and not Path(self.row.store_path).is_file():
+            self.note(Kind.STOPPED, reason="store_missing", hold="store_missing")
+            return
+        self.starting = True
+        self.note(Kind.STARTING)
+        store, self._proxy = self.row.store_path, self.row.account.proxy or ""
+        observe = self._observer()
+
+        def connect() -> None:
+            client = self._means.whatsapp().connect(store, self._proxy, observe)
+            with self._lock:
+                self._client = client
+                gone = self.gone
+            if gone:
+                self._drop_everything()
+
+        self._begin(self._means.starts, connect)
+
+    def _stop(self, now: datetime) -> None:
+        reason = "handed_over" if self.leaving and self.row.account.desired == "online" else "by_staff"
+        self._begin(self._means.steps, lambda: self._end_client(reason))
+
+    def _end_client(self, reason: str) -> None:
+        self._drop_client()
+        self.note(Kind.STOPPED, reason=reason)
+
+    def _drop(self, now: datetime) -> None:
+        self._begin(self._means.steps, self._drop_client)
+
+    def _drop_client(self) -> None:
+        with self._lock:
+            self._run += 1
+            client = self._client
+        if client is not None:
+            client.stop()
+        self._client = None
+
+    def _drop_everything(self) -> None:
+        self._drop_client()
+        if self._pairing is not None:
+            self._pairing.cancel()
+            self._pairing = None
+
+    def _rest(self, now: datetime) -> None:
+        self.note(Kind.STOPPED, reason="by_staff")
+
+    def _probe(self, now: datetime) -> None:
+        client, run, silent = self._client, self._run, self.view().silent
+        assert client is not None
+        self._probing = True
+
+        def probe() -> None:
+            answered = client.probe(settings.PROBE_TIMEOUT)
+            self._probing = False
+            if not answered and run == self._run:
+                self.note(Kind.PROBE_FAILED, 408, silent=round(silent.total_seconds()))
+
+        self._means.steps.submit(probe)
+
+    def _restart(self, now: datetime) -> None:
+        self._finish()
+        self._begin(self._means.steps, lambda: self._end_client("restart"))
+
+    def _reset(self, now: datetime) -> None:
+        command = self.command
+        self.note(Kind.RESET, by=command.requester if command else "")
+        self._finish()
+
+    def _log_out(self, now: datetime) -> None:
+        client, command = self._client, self.command
+        assert client is not None
+        assert command is not None
+        self.command = None
+
+        def log_out() -> None:
+            try:
+                client.logout()
+            except WhatsAppError as error:
+                command.finish(timezone.now(), str(error))
+                return
+            self._drop_client()
+            self.note(Kind.LOGGED_OUT, None, by=command.requester, on_connect=False)
+            command.finish(timezone.now())
+
+        self._begin(self._means.steps, log_out)
+
+    def _refuse(self, now: datetime) -> None:
+        assert self.command is not None
+        self._finish(_REFUSALS[Verb(self.command.verb)])
+
+    def _finish(self, error: str = "") -> None:
+        if self.command is not None:
+            self.command.finish(timezone.now(), error)
+            self.command = None
+
+    # -- pairing steps
+
+    def _pair(self, now: datetime) -> None:
+        arguments = self.command.arguments if self.command else {}
+        self._open_pairing(now + settings.PAIRING_WINDOW, str(arguments.get("phone", "")))
+        self._finish()
+
+    def _resume_pairing(self, now: datetime) -> None:
+        assert self.row.pairing_expires_at is not None
+        self._open_pairing(self.row.pairing_expires_at, self.row.pairing_phone)
+
+    def _open_pairing(self, until: datetime, phone: str) -> None:
+        # A fresh store each time: the keys in use are not touched before the new ones are accepted.
+        store = f"{self.row.pk}-{uuid.uuid4().hex[:12]}.sqlite3"
+        observe = self._observer()
+        self.note(Kind.PAIR_STARTED, expires_at=until.isoformat(), store=store, pairing_phone=phone)
+        path, proxy = str(settings.DEVICES_DIR / store), self.row.account.proxy or ""
+
+        def pair() -> None:
+            try:
+                pairing = self._means.whatsapp().pair(path, proxy, observe, phone)
+            except WhatsAppError as error:
+                self.note(Kind.PAIR_FAILED, None, reason="unexpected", error=str(error))
+                return
+            with self._lock:
+                self._pairing = pairing
+                gone = self.gone
+            if gone:
+                self._drop_everything()
+
+        self._begin(self._means.starts, pair)
+
+    def _close_window(self, now: datetime) -> None:
+        self._end_pairing(Kind.PAIR_FAILED, reason="qr_timeout")
+
+    def _cancel_pairing(self, now: datetime) -> None:
+        self._finish()
+        self._end_pairing(Kind.PAIR_CANCELLED)
+
+    def _drop_pairing(self, now: datetime) -> None:
+        self._begin(self._means.steps, self._cancel)
+
+    def _end_pairing(self, kind: Kind, **detail: str) -> None:
+        def end() -> None:
+            self._cancel()
+            self.note(kind, None, **detail)
+
+        self._begin(self._means.steps, end)
+
+    def _cancel(self) -> None:
+        with self._lock:
+            self._run += 1
+            pairing = self._pairing
+        if pairing is not None:
+            pairing.cancel()
+        self._pairing = None
+
+    def _settle(self, keep: bool) -> None:
+        """Tell the pairing child the verdict, and wait for its end: only then may a client use its store."""
+        pairing = self._pairing
+        with self._lock:
+            self._run += 1
+        if pairing is not None:
+            if keep:
+                pairing.keep()
+            else:
+                pairing.unlink()
+        self._pairing = None
+
+
+_REFUSALS = {
+    Verb.START: "This account is not paired with a phone: pair it first.",
+    Verb.RESTART: "This account is not paired with a phone: pair it first.",
+    Verb.LOGOUT: "The account is not connected, so WhatsApp cannot be told: connect it first, or unlink the device "
+    "on the phone.",
+    Verb.CANCEL_PAIRING: "No pairing is under way.",
+    Verb.PAIR: "",
+}
+
+
+def _observe(kind: Kind, code: int | None) -> Callable[[Runner, datetime], None]:
+    return lambda runner, now: runner.note(kind, code)
+
+
+_STEPS: dict[Act, Callable[[Runner, datetime], None]] = {
+    Act.START: Runner._start,
+    Act.STOP: Runner._stop,
+    Act.DROP: Runner._drop,
+    Act.REST: Runner._rest,
+    Act.PROBE: Runner._probe,
+    Act.CONNECT_TIMEOUT: _observe(Kind.CONNECT_TIMEOUT, 408),
+    Act.GRACE_ENDED: _observe(Kind.GRACE_ENDED, None),
+    Act.DEAF: _observe(Kind.PROBE_FAILED, 408),
+    Act.RESET: Runner._reset,
+    Act.PAIR: Runner._pair,
+    Act.RESUME_PAIRING: Runner._resume_pairing,
+    Act.CLOSE_WINDOW: Runner._close_window,
+    Act.CANCEL_PAIRING: Runner._cancel_pairing,
+    Act.DROP_PAIRING: Runner._drop_pairing,
+    Act.LOG_OUT: Runner._log_out,
+    Act.RESTART: Runner._restart,
+    Act.REFUSE: Runner._refuse,
+}

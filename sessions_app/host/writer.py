@@ -1,0 +1,126 @@
+"""The one thread that writes observations: in order, each batch in one transaction, none lost to a database hiccup."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
+
+from sessions_app import changes
+from sessions_app.models import Host, Session, SessionEvent
+from sessions_app.transition import FIELDS, Outcome, apply
+from sessions_app.whatsapp.client import Observation
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 200
+#: Seconds between attempts while the database does not answer.
+_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+
+#: Called after the commit; None when the lease was no longer ours and nothing was written.
+Written = Callable[[Outcome | None], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One observation on its way to the database, with the epoch of the lease it was made under."""
+
+    session_id: int
+    epoch: int
+    seen: Observation
+    written: Written
+
+
+class Writer:
+    """Takes observations from any thread."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._random = random.Random()  # noqa: S311 - jitter
+        self._abandon = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def put(self, entry: Entry) -> None:
+        """Queue an observation; returns at once."""
+        self._queue.put(entry)
+
+    def finish(self, timeout: float) -> bool:
+        """Write what is queued and end; False when that took longer than `timeout` seconds."""
+        self._queue.put(None)
+        self._thread.join(timeout)
+        self._abandon.set()
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            entries: list[Entry] = []
+            ended = self._take(entries)
+            if entries:
+                self._write(entries)
+        connection.close()
+
+    def _take(self, entries: list[Entry]) -> bool:
+        """Fill `entries`, waiting for the first; return whether the end was asked for."""
+        entry = self._queue.get()
+        while entry is not None:
+            entries.append(entry)
+            if len(entries) == _BATCH or self._queue.empty():
+                return False
+            entry = self._queue.get()
+        return True
+
+    def _write(self, entries: list[Entry]) -> None:
+        pause = _PAUSE
+        while not self._abandon.is_set():
+            try:
+                outcomes = self._commit(entries)
+            except (DatabaseError, InterfaceError):
+                _log.warning("Could not write %d observations, trying again", len(entries), exc_info=True)
+                close_old_connections()
+                self._abandon.wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            except Exception:  # noqa: BLE001 must not hold up the other sessions
+                if len(entries) == 1:
+                    _log.exception("An observation could not be applied: %s", entries[0].seen.kind)
+                    entries[0].written(None)
+                    return
+                for entry in entries:
+                    self._write([entry])
+                return
+            else:
+                for entry, outcome in zip(entries, outcomes, strict=True):
+                    entry.written(outcome)
+                return
+
+    def _commit(self, entries: list[Entry]) -> list[Outcome | None]:
+        ids = {entry.session_id for entry in entries}
+        outcomes: list[Outcome | None] = []
+        with transaction.atomic():
+            rows = Session.objects.select_related("account").filter(host=self._host, pk__in=ids).in_bulk()
+            touched: dict[int, Session] = {}
+            for entry in entries:
+                row = rows.get(entry.session_id)
+                if row is None or row.lease_epoch != entry.epoch:
+                    _log.warning("Session %d is no longer ours (epoch %d): %s is not written", entry.session_id,
+                                 entry.epoch, entry.seen.kind)  # fmt: skip
+                    outcomes.append(None)
+                    continue
+                touched[row.pk] = row
+                outcomes.append(apply(row, entry.seen, self._random.random(), host_name=self._host.name))
+            # The lease may have gone to another host since the rows were read.
+            lost = {pk for pk, row in touched.items() if not row.save_owned(FIELDS)}
+            outcomes = [o if o is None or o.event.session_id not in lost else None for o in outcomes]
+            SessionEvent.objects.bulk_create(o.event for o in outcomes if o is not None)
+            changes.announce(*(touched.keys() - lost))
+        return outcomes

@@ -1,0 +1,49 @@
+"""`manage.py run_session_host`: own WhatsApp sockets until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from sessions_app.host.host import SessionHost
+from sessions_app.whatsapp.client import WhatsAppError
+from sessions_app.whatsapp.library import find
+
+
+class Command(BaseCommand):
+    help = "Run a session host: it connects the accounts it holds a lease on, until SIGTERM (ended within 10 s)."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--name", default="host-1", help="the same over restarts, different for every host")
+        parser.add_argument("--capacity", type=int, default=settings.HOST_CAPACITY, help="sessions at most")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if settings.WHATSAPP_CLIENT.endswith(".NeonizeWhatsApp"):
+            try:
+                find(settings.WHATSAPP_LIBRARY)
+            except WhatsAppError as error:
+                raise CommandError(str(error)) from None
+        os.umask(0o077)  # device keys are for this user alone
+        name: str = options["name"]
+        _keep_prints_apart(name)
+        host = SessionHost(name, options["capacity"])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: host.stop())
+        host.run()
+        logging.shutdown()
+        # Threads may still hang inside the library, and nothing of ours is left to do.
+        os._exit(0)
+
+
+def _keep_prints_apart(name: str) -> None:
+    """Give the Go library's prints, which go to file descriptor 1, a log of their own; ours go to stderr."""
+    path = settings.LOG_DIR / f"{name}-library.log"
+    with path.open("ab") as log:
+        sys.stdout.flush()
+        os.dup2(log.fileno(), 1)
