@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class SessionsConfig(AppConfig):
@@ -6,4 +7,8 @@ class SessionsConfig(AppConfig):
     verbose_name = "Sessions"
 
     def ready(self) -> None:
-        from sessions_app import signals  # noqa: F401 - connects the receivers
+        from sessions_app import jobs, signals  # noqa: F401 - connects the receivers
+        from sessions_app.models import retry_rule
+
+        post_migrate.connect(jobs.register, sender=self, dispatch_uid="jobs")
+        post_migrate.connect(retry_rule.register, sender=self, dispatch_uid="retry rules")

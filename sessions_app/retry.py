@@ -22,6 +22,7 @@ class Rule:
     first: timedelta
     growth: float
     cap: timedelta
+    jitter: float = 0.2  # up to this share is added, so that many sessions do not come back in one instant
 
 
 _SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -38,8 +39,7 @@ DEFAULTS: Mapping[int, Rule | None] = {
     OTHER: Rule(8 * _SECOND, 2, 5 * _MINUTE),
 }
 
-#: Up to this share is added to a delay, so that many sessions do not come back in one instant.
-JITTER = 0.2
+JITTER = Rule.jitter
 #: A connection that lasted this long starts again at the first delay.
 STABLE = timedelta(seconds=60)
 #: The third replacement within this time means that another client uses the keys.
@@ -95,8 +95,8 @@ def after_failure(
             return Next(None, hold="conflict")
     transient = code not in (BANNED, OUTDATED, REPLACED)
     if transient and (breaker_open or _within(failures, now, BREAKER_SPAN * scale) >= BREAKER_LIMIT):
-        return Next(now + _spread(BREAKER_PAUSE * scale, jitter), breaker_open=True)
-    return Next(now + _spread(delay(rule, attempts) * scale, jitter))
+        return Next(now + _spread(BREAKER_PAUSE * scale, rule, jitter), breaker_open=True)
+    return Next(now + _spread(delay(rule, attempts) * scale, rule, jitter))
 
 
 def delay(rule: Rule, attempts: int) -> timedelta:
@@ -116,5 +116,5 @@ def _within(failures: Sequence[Failure], now: datetime, span: timedelta, code: i
     return sum(1 for failure in failures if now - failure.at <= span and code in (None, failure.code))
 
 
-def _spread(plain: timedelta, jitter: float) -> timedelta:
-    return plain * (1 + JITTER * jitter)
+def _spread(plain: timedelta, rule: Rule, jitter: float) -> timedelta:
+    return plain * (1 + rule.jitter * jitter)

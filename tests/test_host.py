@@ -257,7 +257,7 @@ def test_a_silent_session_is_probed_and_only_a_failed_probe_restarts_it(running:
     assert fresh(row).state == "connected"
     running.fake.silence(row.store_path)
     until(row, "waiting", reason="probe_failed", code=408)
-    running.fake.answer(row.store_path)
+    running.fake.server.deaf.clear()
     until(row, "connected")
 
 
@@ -266,8 +266,7 @@ def test_a_second_host_takes_over_when_the_first_stops(running: Running) -> None
     running.start("host-2")
     running.stop("host-1")
     for row in rows:
-        wait_for(lambda row=row: str(fresh(row).host) == "host-2")
-        until(row, "connected")
+        until(row, "connected", host=Host.objects.get(name="host-2"))
         assert running.fake.server.most_live[row.store_path] == 1
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
 
 from sessions_app import changes
-from sessions_app.models import Host, Session, SessionEvent
+from sessions_app.models import Host, RetryRule, Session, SessionEvent
 from sessions_app.transition import FIELDS, Outcome, apply
 from sessions_app.whatsapp.client import Observation
 
@@ -109,6 +109,7 @@ class Writer:
         with transaction.atomic():
             rows = Session.objects.select_related("account").filter(host=self._host, pk__in=ids).in_bulk()
             touched: dict[int, Session] = {}
+            rules = RetryRule.objects.table()
             for entry in entries:
                 row = rows.get(entry.session_id)
                 if row is None or row.lease_epoch != entry.epoch:
@@ -117,7 +118,7 @@ class Writer:
                     outcomes.append(None)
                     continue
                 touched[row.pk] = row
-                outcomes.append(apply(row, entry.seen, self._random.random(), host_name=self._host.name))
+                outcomes.append(apply(row, entry.seen, self._random.random(), host_name=self._host.name, rules=rules))
             # The lease may have gone to another host since the rows were read.
             lost = {pk for pk, row in touched.items() if not row.save_owned(FIELDS)}
             outcomes = [o if o is None or o.event.session_id not in lost else None for o in outcomes]

@@ -1,0 +1,86 @@
+"""The jobs of the cluster, as data: registered on migrate, each run recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from django_q.models import Schedule
+
+from sessions_app.cleanup import cleanup
+from sessions_app.live_back import live_back
+from sessions_app.models import Job
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job: what it does, how often, and after how long without a run something is wrong."""
+
+    name: str
+    work: Callable[[datetime], dict[str, int]]
+    cron: str  # six fields: the last is the second
+    patience: timedelta
+    purpose: str
+
+
+JOBS = (
+    Planned("live_back", live_back, "* * * * * */30", timedelta(seconds=90),
+            "marks sessions due that should be connected and are not"),
+    Planned("cleanup", cleanup, "*/10 * * * *", timedelta(minutes=25),
+            "ends what is stuck, forgets what is old, quarantines unused device stores"),
+)  # fmt: skip
+
+
+def run(name: str) -> dict[str, int]:
+    """Run a job now and record how it went; called by the cluster."""
+    planned = next(job for job in JOBS if job.name == name)
+    began, now = time.monotonic(), timezone.now()
+    counts: dict[str, int] = {}
+    error = ""
+    try:
+        counts = planned.work(now)
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"
+        raise
+    finally:
+        took = timedelta(seconds=time.monotonic() - began)
+        Job.objects.update_or_create(
+            name=name, defaults={"last_run_at": now, "duration": took, "counts": counts, "error": error}
+        )
+    return counts
+
+
+def register(**kwargs: Any) -> None:
+    """Bring the schedule in line with JOBS; one that staff paused stays paused."""
+    for job in JOBS:
+        Job.objects.get_or_create(name=job.name)
+        Schedule.objects.update_or_create(
+            name=job.name,
+            defaults={
+                "func": "sessions_app.jobs.run", "args": repr((job.name,)), "schedule_type": Schedule.CRON,
+                "cron": job.cron,
+            },
+            create_defaults={
+                "func": "sessions_app.jobs.run", "args": repr((job.name,)), "schedule_type": Schedule.CRON,
+                "cron": job.cron, "repeats": -1, "next_run": timezone.now(),
+            },
+        )  # fmt: skip
+
+
+def pause(name: str, paused: bool) -> None:
+    """Stop or continue a job: django-q2 leaves out a schedule with no repeats left."""
+    Schedule.objects.filter(name=name).update(repeats=0 if paused else -1, next_run=timezone.now())
+
+
+def late(now: datetime) -> list[str]:
+    """Return the names of jobs that should have run by now and did not."""
+    rows = Job.objects.in_bulk()
+    paused = set(Schedule.objects.filter(repeats=0).values_list("name", flat=True))
+    return [
+        job.name for job in JOBS
+        if job.name not in paused and (job.name not in rows or rows[job.name].is_late(now, job.patience))
+    ]  # fmt: skip
