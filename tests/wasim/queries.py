@@ -1,0 +1,116 @@
+"""Answers to the client's queries (iq)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .binary_xml import Node, node
+from .device import Device
+from .jid import HIDDEN_USERS, SERVER, USERS, Jid
+
+if TYPE_CHECKING:
+    from .server import Server
+
+
+def answer(server: Server, device: Device, query: Node) -> list[Node]:
+    """Return the replies to a query; anything unknown gets an empty result."""
+    if query["type"] in ("result", "error"):
+        return []
+    space, children = query["xmlns"], []
+    if space == "encrypt":
+        children = _encrypt(server, device, query)
+    elif space == "usync":
+        children = _usync(server, query)
+    elif space == "md" and query.find("remove-companion-device"):
+        server.forget(device)
+    return [node("iq", {"from": SERVER, "type": "result", "id": query["id"]}, *children)]
+
+
+def _encrypt(server: Server, device: Device, query: Node) -> list[Node]:
+    if query["type"] == "get" and query.find("count"):
+        return [node("count", {"value": len(device.prekeys)})]
+    if query["type"] == "set" and (keys := query.find("list")):
+        device.registration = query.bytes_of("registration")
+        device.signed_prekey = (
+            query.bytes_of("skey", "id"), query.bytes_of("skey", "value"), query.bytes_of("skey", "signature"),
+        )  # fmt: skip
+        device.prekeys += [(key.bytes_of("id"), key.bytes_of("value")) for key in keys.every("key")]
+        return []
+    wanted = query.find("key")
+    if query["type"] == "get" and wanted:
+        users = [_bundle(server, jid) for user in wanted.every("user") if (jid := user.jid("jid"))]
+        return [node("list", {}, *filter(None, users))]
+    return []
+
+
+def _bundle(server: Server, jid: Jid) -> Node | None:
+    """Return the keys with which a first message to this device is encrypted."""
+    number = _number(server, jid)
+    if jid.device == 0:
+        phone = server.phone(number)
+        skey = phone.signed_prekey
+        return node(
+            "user", {"jid": jid}, node("registration", data=(1).to_bytes(4, "big")), node("type", data=b"\x05"),
+            node("identity", data=phone.identity.public),
+            node("skey", {}, node("id", data=b"\0\0\1"), node("value", data=skey.public),
+                 node("signature", data=phone.identity.sign(b"\x05" + skey.public))),
+        )  # fmt: skip
+    device = server.devices.get(Jid(number, USERS, jid.device))
+    if device is None or not device.signed_prekey[1]:
+        return None
+    number_, value, signature = device.signed_prekey
+    children = [
+        node("registration", data=device.registration), node("type", data=b"\x05"),
+        node("identity", data=device.identity),
+        node("skey", {}, node("id", data=number_), node("value", data=value), node("signature", data=signature)),
+    ]  # fmt: skip
+    if device.prekeys:
+        key_id, key = device.prekeys.pop(0)
+        children.append(node("key", {}, node("id", data=key_id), node("value", data=key)))
+    children.append(node("device-identity", data=_full_identity(server, device)))
+    return node("user", {"jid": jid}, *children)
+
+
+def _full_identity(server: Server, device: Device) -> bytes:
+    """Return the device's signed identity with the account's key put back, as others get it."""
+    from . import protobuf
+
+    fields = protobuf.decode(device.account_identity)
+    return protobuf.encode([
+        (1, fields.data(1)), (2, server.phone(device.phone).identity.public), (3, fields.data(3)), (4, fields.data(4)),
+    ])  # fmt: skip
+
+
+def _usync(server: Server, query: Node) -> list[Node]:
+    usync = query.find("usync")
+    if usync is None:
+        return []
+    wants_lid = usync.find("query", "lid") is not None
+    users = []
+    listed = usync.find("list")
+    for user in listed.every("user") if listed else ():
+        jid = user.jid("jid")
+        if jid is None:
+            contact = user.find("contact")
+            digits = "".join(filter(str.isdigit, (contact.data or b"").decode())) if contact else ""
+            jid = Jid(digits, USERS)
+        number = _number(server, jid)
+        phone = server.phone(number)
+        devices = [node("device", {"id": 0})]
+        devices += [node("device", {"id": d.number, "key-index": d.number}) for d in server.of(number)]
+        children = [
+            node("devices", {}, node("device-list", {}, *devices), node("key-index-list", {"ts": int(time.time())})),
+            node("contact", {"type": "in"}),
+        ]
+        if wants_lid:
+            children.append(node("lid", {"val": Jid(phone.lid_user, HIDDEN_USERS)}))
+        users.append(node("user", {"jid": jid}, *children))
+    return [node("usync", {"mode": "query", "context": "message"}, node("result"), node("list", {}, *users))]
+
+
+def _number(server: Server, jid: Jid) -> str:
+    if jid.server != HIDDEN_USERS:
+        return jid.user
+    known = (phone.number for phone in server.phones.values() if phone.lid_user == jid.user)
+    return next(known, str(int(jid.user) - 7_000_000_000))
