@@ -1,5 +1,9 @@
-"""A WhatsApp server for tests: the true wire protocol, on loopback, with every fault on demand."""
+"""Wasim: a WhatsApp server on loopback that speaks the true wire protocol, for tests without WhatsApp."""
 
-from .wasim import Wasim
+from .connection import Gone
+from .device import Device
+from .offer import ScanError
+from .phone import Phone
+from .server import Wasim
 
-__all__ = ["Wasim"]
+__all__ = ["Device", "Gone", "Phone", "ScanError", "Wasim"]
