@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from accounts.models import Account
-from sessions_app.models import Session, SessionEvent
+from sessions_app.models import Session, SessionCommand, SessionEvent
 from tests.installation import Installation, fresh, live_host, wait_for
 from tests.wasim import Wasim
 
@@ -185,7 +185,11 @@ def test_fifty_abandoned_pairings_leave_nothing_behind(installation: Installatio
         session.request_pairing("ana")
         wait_for(lambda: fresh(session).qr_text, 20, installation.log("host-1"))
         session.cancel_pairing("ana")
-        wait_for(lambda: (r := fresh(session)).state == "unpaired" and r.host is None, 20)
+        wait_for(
+            lambda: (r := fresh(session)).state == "unpaired" and r.host is None, 20,
+            lambda: (fresh(session).__dict__, list(SessionCommand.objects.filter(finished_at=None).values()),
+                     installation.log("host-1")()),
+        )  # fmt: skip
 
     abandon()  # what is made once, is made now
     abandon()

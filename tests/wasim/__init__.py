@@ -1,9 +1,5 @@
-"""Wasim: a WhatsApp server on loopback that speaks the true wire protocol, for tests without WhatsApp."""
+"""A WhatsApp server for tests: the true wire protocol, on loopback, with every fault on demand."""
 
-from .connection import Gone
-from .device import Device
-from .offer import ScanError
-from .phone import Phone
-from .server import Wasim
+from .wasim import Wasim
 
-__all__ = ["Device", "Gone", "Phone", "ScanError", "Wasim"]
+__all__ = ["Wasim"]

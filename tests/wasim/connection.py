@@ -1,151 +1,87 @@
-"""One client's connection, from the handshake to its end: it logs in or pairs, then asks and is answered."""
+"""One client's connection: the handshake, then stanzas both ways."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from itertools import count
+import contextlib
+from collections.abc import AsyncIterator
 
-from . import post, queries
-from .binary_xml import BinaryXmlError, Node, node
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from . import binary_xml, protobuf
+from .binary_xml import Node, node
 from .device import Device
-from .faults import Refusal, stream_error
-from .jid import SERVER
-from .network import Network
-from .offer import Offer
-from .protobuf import Fields, decode
-from .wire import NoiseError, Wire, WireError
-
-log = logging.getLogger(__name__)
-
-USERNAME, DEVICE, PAIRING_DATA = 1, 18, 19
-"""Fields of a client's payload."""
-
-ANSWER_WAIT = 15.0
-"""Seconds a client has to answer what the server asks."""
-
-
-class Gone(Exception):
-    """The client went away, or did not answer."""
+from .noise import HEADER, Cipher, FrameReader, NoiseError, ServerHandshake, frame
+from .protobuf import Fields
 
 
 class Connection:
-    """Runs on the server's loop. `device` is set while it is logged in, `offer` while it pairs."""
+    """Speaks with one client. `silent` leaves everything unanswered; `delay` (seconds) comes before every answer."""
 
-    def __init__(self, network: Network, wire: Wire) -> None:
-        self.network, self.wire = network, wire
+    def __init__(self, socket: ServerConnection) -> None:
+        self._socket = socket
+        self._frames = FrameReader()
+        self._read: Cipher | None = None
+        self._write: Cipher | None = None
+        self._arrived: list[bytes] = []
         self.device: Device | None = None
-        self.offer: Offer | None = None
-        self.number = ""
-        self._ids = count(1)
-        self._asked: dict[str, asyncio.Future[Node]] = {}
+        self.silent = False
+        self.delay = 0.0
 
-    async def run(self) -> None:
-        """Serve the client until it is gone."""
-        self.network.connections.add(self)
-        try:
-            static, payload = await self.wire.open(self.network.trust)
-            self._welcome(static, decode(payload))
-            while stanza := await self.wire.read():
-                self._take(stanza)
-        except (WireError, NoiseError, BinaryXmlError, ValueError) as error:
-            log.info("a connection of %s ends: %s", self.number or "nobody yet", error)
-        finally:
-            self.wire.close()
-            self.network.gone(self)
-            for future in self._asked.values():
-                if not future.done():
-                    future.set_exception(Gone("the client went away"))
+    async def shake_hands(self, handshake: ServerHandshake) -> Fields:
+        """Return the ClientPayload. Raises NoiseError or ConnectionClosed."""
+        await self._next_frame(first=True)
+        await self._socket.send(frame(handshake.answer(self._arrived.pop(0))))
+        await self._next_frame()
+        _static, payload = handshake.finish(self._arrived.pop(0))
+        self._read, self._write = handshake.split()
+        return protobuf.decode(payload)
 
-    def send(self, stanza: Node) -> None:
-        """Send a stanza, unless a fault forbids it or delays it."""
-        troubles = self.network.troubles
-        if troubles.silent(self.number):
+    async def stanzas(self) -> AsyncIterator[Node]:
+        """Yield what the client sends, until it goes."""
+        assert self._read is not None
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                while self._arrived:
+                    yield binary_xml.decode(self._read.decrypt(self._arrived.pop(0)))
+                await self._next_frame()
+
+    async def send(self, stanza: Node) -> None:
+        """Send, unless it is silenced or gone."""
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if self.silent or self._write is None:
             return
-        if troubles.delay:
-            asyncio.get_running_loop().call_later(troubles.delay, self.wire.send, stanza)
-        else:
-            self.wire.send(stanza)
+        with contextlib.suppress(ConnectionClosed):
+            await self._socket.send(frame(self._write.encrypt(binary_xml.encode(stanza))))
 
-    def answer(self, question: Node, *children: Node) -> None:
-        """Answer a query."""
-        self.send(node("iq", {"from": SERVER, "type": "result", "id": question["id"]}, *children))
+    async def fail(self, reason: int, **attributes: str) -> None:
+        """Refuse the log-in and close."""
+        await self.send(node("failure", {"reason": reason, "location": "sim", **attributes}))
+        await self.close()
 
-    def refuse(self, question: Node, code: int, text: str) -> None:
-        """Answer a query with an error."""
-        error = node("error", {"code": code, "text": text})
-        self.send(node("iq", {"from": SERVER, "type": "error", "id": question["id"]}, error))
+    async def stream_error(self, code: str = "", conflict: str = "") -> None:
+        """Send a stream error and close."""
+        children = [node("conflict", {"type": conflict})] if conflict else []
+        await self.send(node("stream:error", {"code": code or None}, *children))
+        await self.close()
 
-    async def ask(self, stanza: Node) -> Node:
-        """Send a query of the server's own and return the answer. Raises Gone."""
-        identity = stanza.attributes["id"] = f"wasim-{next(self._ids)}"
-        future = asyncio.get_running_loop().create_future()
-        self._asked[str(identity)] = future
-        self.send(stanza)
-        try:
-            async with asyncio.timeout(ANSWER_WAIT):
-                return await future
-        except TimeoutError:
-            raise Gone("the client did not answer") from None
-        finally:
-            del self._asked[str(identity)]
+    async def close(self) -> None:
+        """Close in the ordinary way."""
+        await self._socket.close()
 
-    def end(self, last: Node) -> None:
-        """Say a last word and close."""
-        self.wire.send(last)
-        self.wire.close()
+    def abort(self) -> None:
+        """Cut it without a goodbye."""
+        self._socket.transport.abort()
 
-    def replace(self) -> None:
-        """End because another connection took this one's place."""
-        if self.device is not None:
-            self.device.replaced += 1
-        self.end(stream_error("conflict replaced"))
-
-    def _welcome(self, static: bytes, payload: Fields) -> None:
-        username, pairing = payload.number(USERNAME), payload.message(PAIRING_DATA)
-        if username is not None:
-            self._log_in(str(username), payload.number(DEVICE) or 0, static)
-        elif self.network.troubles.pairing_refusal is not None:
-            self.end(Refusal(self.network.troubles.pairing_refusal).stanza())
-        elif pairing is not None:
-            self.offer = Offer(self, static)
-            self.network.offers.update(dict.fromkeys(self.offer.references, self.offer))
-            self.send(self.offer.stanza())
-            self.network.changed()
-        else:
-            raise WireError("the client neither logs in nor pairs")
-
-    def _log_in(self, number: str, index: int, static: bytes) -> None:
-        self.number = number
-        account = self.network.accounts.get(number)
-        device = account.devices.get(index) if account else None
-        if device is not None:
-            device.tried()
-            self.network.changed()
-        refusal = self.network.troubles.refusal(number)
-        if refusal is None and (device is None or device.noise != static):
-            refusal = Refusal(401)
-        if refusal is not None:
-            self.end(refusal.stanza())
-            return
-        assert device is not None
-        if self.network.troubles.silent(number):
-            return
-        self.device = device
-        self.network.went_live(self, device)
-        self.send(node("success", {"t": int(time.time()), "lid": device.lid}))
-        post.deliver_waiting(self, device)
-
-    def _take(self, stanza: Node) -> None:
-        log.debug("%s: %s", self.number, stanza)
-        if self.network.troubles.silent(self.number):
-            return
-        if stanza.tag == "iq" and stanza["type"] in ("result", "error"):
-            future = self._asked.get(stanza["id"])
-            if future is not None and not future.done():
-                future.set_result(stanza)
-        elif stanza.tag == "iq":
-            queries.answer(self, stanza)
-        elif self.device is not None:
-            post.take(self, self.device, stanza)
+    async def _next_frame(self, first: bool = False) -> None:
+        while not self._arrived:
+            data = await self._socket.recv()
+            if isinstance(data, str):
+                raise NoiseError("a text message")
+            if first:
+                if not data.startswith(HEADER):
+                    raise NoiseError("not the protocol's header")
+                data, first = data[len(HEADER) :], False
+            self._arrived += self._frames.feed(data)

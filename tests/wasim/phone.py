@@ -1,59 +1,112 @@
-"""A phone in a test's hand: it scans codes, types them in, and unlinks devices."""
+"""The person's phone: scans a QR code or takes an 8-character code, and signs the new device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import base64
+import hashlib
+import hmac
+import os
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
-from .device import Device
-from .network import Network
-from .offer import QrCode, ScanError
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from . import protobuf
+from .keys import KeyPair
+
+_ACCOUNT_SIGNATURE = b"\x06\x00"
+_ROUNDS = 2 << 16
 
 
+@dataclass(frozen=True)
+class Scan:
+    """What a QR code tells the phone."""
+
+    ref: str
+    identity: bytes
+    secret: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Scan:
+        """Read a QR text. Raises ValueError when it is not one of WhatsApp's."""
+        head, sign, tail = text.strip().partition("#")
+        parts = (tail if sign else head).split(",")
+        if len(parts) < 4:
+            raise ValueError("this is not a WhatsApp pairing code")
+        return cls(parts[0], base64.b64decode(parts[2]), base64.b64decode(parts[3]))
+
+
+@dataclass
 class Phone:
-    """The phone with one number. The methods may be called from any thread and wait for the outcome."""
+    """One number with its own identity. `devices` counts those ever linked."""
 
-    def __init__(self, network: Network, number: str, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
-        self._network, self.number, self._run = network, number, run
+    number: str
+    identity: KeyPair = field(default_factory=KeyPair.generate)
+    signed_prekey: KeyPair = field(default_factory=KeyPair.generate)
+    devices: int = 0
 
-    def scan(self, text: str, wrong: str = "") -> str:
-        """Scan a QR code; return the new device's address, or "" when the client refused.
+    @property
+    def lid_user(self) -> str:
+        """The user part of its hidden address."""
+        return str(int(self.number) + 7_000_000_000)
 
-        `wrong` spoils the phone's answer: "hmac" or "signature". Raises ScanError for a code nobody shows.
+    def sign_device(self, scan: Scan, wrong: str = "") -> bytes:
+        """Return the ADVSignedDeviceIdentityHMAC for the client that showed this code.
+
+        `wrong` may be "hmac" or "signature", to answer as a broken phone would.
         """
-        device: Device | None = self._run(self._scan(text, wrong))
-        return str(device.jid) if device else ""
+        details = protobuf.encode([(1, 1), (2, int(time.time())), (3, self.devices), (4, 0), (5, 0)])
+        signature = self.identity.sign(_ACCOUNT_SIGNATURE + details + scan.identity)
+        if wrong == "signature":
+            signature = bytes(64)
+        signed = protobuf.encode([(1, details), (2, self.identity.public), (3, signature)])
+        mac = hmac.digest(os.urandom(32) if wrong == "hmac" else scan.secret, signed, hashlib.sha256)
+        return protobuf.encode([(1, signed), (2, mac)])
 
-    def enter_code(self, code: str) -> str:
-        """Type in the 8 characters a client shows for this number; return as `scan`.
+    def saved(self) -> dict[str, Any]:
+        """Return what has to outlive the simulator."""
+        return {"number": self.number, "identity": self.identity.private.hex(), "devices": self.devices}
 
-        Raises ScanError for a wrong code, or when no client shows one.
-        """
-        device: Device | None = self._run(self._enter(code))
-        return str(device.jid) if device else ""
+    @classmethod
+    def load(cls, saved: dict[str, Any]) -> Phone:
+        """Return the phone that was saved."""
+        identity = KeyPair.from_private(bytes.fromhex(saved["identity"]))
+        return cls(saved["number"], identity, devices=saved["devices"])
 
-    def unlink(self, device: str | int | None = None) -> None:
-        """Unlink a device, by address or number; all of them without one."""
-        index = int(device.partition("@")[0].partition(":")[2] or 0) if isinstance(device, str) else device
-        self._run(self._unlink(index))
 
-    def devices(self) -> list[str]:
-        """Return the addresses of the linked devices."""
-        account = self._network.accounts.get(self.number)
-        return [str(device.jid) for device in list(account.devices.values())] if account else []
+class CodeEntry:
+    """Pairing by an 8-character code, seen from the phone: unwraps the client's key and wraps its own."""
 
-    async def _scan(self, text: str, wrong: str) -> Device | None:
-        code = QrCode.parse(text)
-        offer = self._network.offers.get(code.reference)
-        if offer is None:
-            raise ScanError("nobody shows this code (any more)")
-        return await offer.pair(self._network.account(self.number), code.identity, code.secret, wrong)
+    def __init__(self, phone: Phone, code: str, wrapped_companion: bytes) -> None:
+        self._phone = phone
+        self._ephemeral = KeyPair.generate()
+        self._code = code.replace("-", "").strip().upper().encode()
+        companion = self._crypt(wrapped_companion[:32], wrapped_companion[32:48], wrapped_companion[48:80])
+        self._shared = self._ephemeral.agree(companion)
 
-    async def _enter(self, code: str) -> Device | None:
-        pending = self._network.link_codes.get(self.number)
-        if pending is None:
-            raise ScanError("no device asked for a code for this number")
-        return await pending.enter(self._network.account(self.number), code)
+    def hello(self) -> bytes:
+        """Return our wrapped key for the client."""
+        salt, iv = os.urandom(32), os.urandom(16)
+        return salt + iv + self._crypt(salt, iv, self._ephemeral.public)
 
-    async def _unlink(self, index: int | None) -> None:
-        self._network.unlink(self.number, index)
+    def finish(self, ref: str, bundle: bytes) -> Scan:
+        """Return what a QR code would have told. Raises InvalidTag when the code was wrong."""
+        salt, nonce, sealed = bundle[:32], bundle[32:44], bundle[44:]
+        key = _expand(self._shared, salt, b"link_code_pairing_key_bundle_encryption_key")
+        plain = AESGCM(key).decrypt(nonce, sealed, None)
+        companion, random = plain[:32], plain[64:96]
+        secret = _expand(self._shared + self._phone.identity.agree(companion) + random, None, b"adv_secret")
+        return Scan(ref, companion, secret)
+
+    def _crypt(self, salt: bytes, iv: bytes, data: bytes) -> bytes:
+        key = hashlib.pbkdf2_hmac("sha256", self._code, salt, _ROUNDS, 32)
+        cipher = Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor()
+        return cipher.update(data) + cipher.finalize()
+
+
+def _expand(secret: bytes, salt: bytes | None, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)

@@ -1,133 +1,284 @@
-"""The server as tests hold it: one object, one thread."""
+"""The server: pairs, logs in, answers queries, routes messages."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import contextlib
+import json
+import logging
+import os
+import secrets
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
+from cryptography.exceptions import InvalidTag
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from .binary_xml import BinaryXmlError, Node, node
+from .certificates import Tls, noise_chain
+from .connection import Connection
 from .device import Device
-from .faults import Faults
-from .front import Front
-from .library import patched
-from .network import Network
-from .phone import Phone
+from .faults import Rules
+from .jid import SERVER, USERS, Jid
+from .keys import KeyPair
+from .noise import NoiseError, ServerHandshake
+from .phone import CodeEntry, Phone, Scan
+from .protobuf import Fields
+from .queries import answer
+from .routing import deliver_waiting, route
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
-CALL_WAIT = 60.0
-"""Seconds a call from another thread may take."""
+_REFS = 6
 
 
-class Wasim:
-    """A WhatsApp server on loopback. Everything it must remember lives in `folder`.
+class Pending:
+    """A client that shows a code."""
 
-    All methods may be called from any thread. Times are time.time().
-    """
+    def __init__(self, connection: Connection, refs: list[str], identity: bytes) -> None:
+        self.connection, self.refs, self.identity = connection, refs, identity
+        self.phone = ""  # asked for a code for this number
+        self.wrapped_key = b""
+        self.entry: CodeEntry | None = None
+        self.device: Device | None = None  # signed by the phone, to be confirmed by the client
+        self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def __init__(self, folder: Path | str, port: int = 0) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = port
-        self._changed = threading.Condition()
-        self.network = Network(self.folder, self._tell)
-        self.faults = Faults(self.network, self.call)
-        self.loop = asyncio.new_event_loop()
-        self._front = Front(self.network)
-        self._thread = threading.Thread(target=self._serve, name="wasim", daemon=True)
+    def settle(self, error: str) -> None:
+        """Tell the phone how it went ("" is well)."""
+        if not self.outcome.done():
+            self.outcome.set_result(error)
 
-    def __enter__(self) -> Wasim:
-        self.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+class Server:
+    """All state, on one event loop."""
 
-    def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
-        self._thread.start()
-        try:
-            self.port = self.run(self._front.open(self.port))
-        except OSError:
-            self.stop()
-            raise
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / "state.json"
+        saved: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self.root = _key(saved.get("root"))
+        self._static = _key(saved.get("static"))
+        self._chain = noise_chain(self.root, self._static)
+        self.tls = Tls.load(folder)
+        self.rules = Rules()
+        self.phones: dict[str, Phone] = {p["number"]: Phone.load(p) for p in saved.get("phones", [])}
+        devices = map(Device.load, saved.get("devices", []))
+        self.devices: dict[Jid, Device] = {device.jid: device for device in devices}
+        self.pending: list[Pending] = []
+        self.connections: set[Connection] = set()
+        self.save()
 
-    def stop(self) -> None:
-        """Cut everyone off and end the thread. Idempotent."""
-        if self._thread.is_alive():
-            self.run(self._front.close())
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
+    async def start(self) -> int:
+        """Listen on loopback; return the port."""
+        self._server: WebSocketServer = await serve(
+            self._serve, "127.0.0.1", 0, ssl=self.tls.context, compression=None, ping_interval=None, max_size=None,
+            close_timeout=0.5,
+        )  # fmt: skip
+        return int(next(iter(self._server.sockets)).getsockname()[1])
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables that lead a client here instead of to WhatsApp."""
-        return {
-            "WHATSAPP_LIBRARY": str(patched(self.folder, self.network.trust.root.public).absolute()),
-            "WHATSAPP_PROXY": f"http://127.0.0.1:{self.port}",
-            "SSL_CERT_FILE": str(self.network.trust.ca_file.absolute()),
-        }
+    async def close(self) -> None:
+        """Stop, and cut everyone off."""
+        for connection in list(self.connections):
+            connection.abort()
+        self._server.close()
+        await self._server.wait_closed()
+
+    def save(self) -> None:
+        """Write down who is known."""
+        state = {
+            "root": self.root.private.hex(), "static": self._static.private.hex(),
+            "phones": [phone.saved() for phone in self.phones.values()],
+            "devices": [device.saved() for device in self.devices.values()],
+        }  # fmt: skip
+        draft = self._file.with_suffix(".part")
+        draft.write_text(json.dumps(state))
+        draft.rename(self._file)
 
     def phone(self, number: str) -> Phone:
-        """Return the phone with this number (digits); it is made up when it is new."""
-        self.call(lambda: self.network.account(number))
-        return Phone(self.network, number, self.run)
+        """Return the phone with this number; it is new when nobody asked before."""
+        if number not in self.phones:
+            self.phones[number] = Phone(number)
+        return self.phones[number]
 
-    @property
-    def devices(self) -> dict[str, Device]:
-        """All linked devices, by address."""
-        return self.call(self.network.devices)
+    def of(self, number: str) -> list[Device]:
+        """Return the devices linked to a number ("" is all)."""
+        return [device for device in self.devices.values() if number in ("", device.phone)]
 
-    def device(self, jid: str) -> Device:
-        """Return a linked device. Raises KeyError for an unknown one."""
-        return self.devices[jid]
+    def forget(self, device: Device) -> None:
+        """Unlink a device."""
+        self.devices.pop(device.jid, None)
+        self.save()
 
-    def most_live(self, number: str) -> int:
-        """Return the most logged-in connections that any one device of a number ever had at the same time."""
-        return max((each.max_live_sockets for each in self.devices.values() if each.jid.user == number), default=0)
+    def register(self, phone: Phone, identity: bytes) -> Device:
+        """Return a new device of this phone, not yet known to log-ins."""
+        phone.devices += 1
+        return Device(phone.number, phone.devices, phone.lid_user, identity, b"")
 
-    def pending(self) -> list[dict[str, Any]]:
-        """Return the clients that wait to be scanned: their first reference, and since when."""
-        offers = self.call(lambda: {id(offer): offer for offer in self.network.offers.values()})
-        return [{"reference": offer.references[0], "since": offer.since} for offer in offers.values()]
+    # -- connections
 
-    def wait_for(self, predicate: Callable[[], object], timeout: float = 10.0) -> bool:
-        """Wait until something holds, looking again whenever the server's state changed; return whether it does."""
-        deadline = time.monotonic() + timeout
-        while not predicate():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return bool(predicate())
-            with self._changed:
-                self._changed.wait(min(left, 0.1))  # a change between the look and the wait costs this much
-        return True
+    async def _serve(self, socket: ServerConnection) -> None:
+        connection = Connection(socket)
+        self.connections.add(connection)
+        try:
+            payload = await connection.shake_hands(ServerHandshake(self._static, self._chain))
+            connection.delay = self.rules.delay
+            if (registration := payload.message(19)) is not None:
+                await self._pair(connection, registration)
+            else:
+                await self._log_in(connection, payload)
+        except (NoiseError, BinaryXmlError, ConnectionClosed, OSError) as error:
+            log.debug("a connection ended: %s", error)
+        finally:
+            self.connections.discard(connection)
+            if connection.device is not None:
+                connection.device.went(connection)
+            with contextlib.suppress(ConnectionClosed, OSError):
+                await connection.close()
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Run a function on the server's thread and return its result."""
-        if threading.current_thread() is self._thread or not self._thread.is_alive():
-            return function()
+    async def _log_in(self, connection: Connection, payload: Fields) -> None:
+        jid = Jid(str(payload.number(1) or ""), USERS, payload.number(18) or 0)
+        device = self.devices.get(jid)
+        if device is None:
+            await connection.fail(401)
+            return
+        device.tried()
+        if (refusal := self.rules.refusal(jid.user)) is not None:
+            await connection.fail(refusal.code, **refusal.attributes)
+            return
+        for older in list(device.live):
+            device.replaced += 1
+            device.went(older)
+            await older.stream_error(conflict="replaced")
+        connection.device = device
+        device.came(connection)
+        connection.silent = self.rules.holds(self.rules.silenced, jid.user)
+        await connection.send(node("success", {"t": int(time.time()), "lid": device.lid, "location": "sim"}))
+        await connection.send(node("ib", {"from": SERVER}, node("offline", {"count": len(device.waiting)})))
+        if self.rules.holds(self.rules.conflicts, jid.user):
+            device.replaced += 1
+            await connection.stream_error(conflict="replaced")
+            return
+        await deliver_waiting(device, connection)
+        async for stanza in connection.stanzas():
+            connection.delay = self.rules.delay
+            connection.silent = self.rules.holds(self.rules.silenced, jid.user)
+            if stanza.tag == "iq":
+                for reply in answer(self, device, stanza):
+                    await connection.send(reply)
+            else:
+                await route(self, device, connection, stanza)
 
-        async def on_loop() -> T:
-            return function()
+    # -- pairing
 
-        return self.run(on_loop())
+    async def _pair(self, connection: Connection, registration: Fields) -> None:
+        if self.rules.pairing_refusal is not None:
+            await connection.fail(self.rules.pairing_refusal)
+            return
+        pending = Pending(connection, [f"2@{secrets.token_urlsafe(60)}" for _ in range(_REFS)], registration.data(3))
+        self.pending.append(pending)
+        refs = [node("ref", data=ref.encode()) for ref in pending.refs]
+        await connection.send(
+            node("iq", {"from": SERVER, "type": "set", "id": "pair-1", "xmlns": "md"}, node("pair-device", {}, *refs))
+        )
+        try:
+            async for stanza in connection.stanzas():
+                if await self._pairing_step(pending, stanza):
+                    return
+        finally:
+            self.pending.remove(pending)
+            pending.settle("the client went away")
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the server's thread and return its result; not for that thread itself."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(CALL_WAIT)
+    async def _pairing_step(self, pending: Pending, stanza: Node) -> bool:
+        """Handle one stanza of a client that is being paired; return whether that was the last."""
+        if stanza["type"] == "error":
+            error = stanza.find("error")
+            pending.settle(error["text"] if error else "refused")
+            return True
+        if sign := stanza.find("pair-device-sign"):
+            device = pending.device
+            assert device is not None
+            device.account_identity = sign.bytes_of("device-identity")
+            self.devices[device.jid] = device
+            self.save()
+            await pending.connection.send(node("stream:error", {"code": "515"}))
+            await pending.connection.close()
+            pending.settle("")
+            return True
+        if stanza.tag != "iq" or stanza["type"] == "result":
+            return False
+        if (link := stanza.find("link_code_companion_reg")) is None:
+            await pending.connection.send(node("iq", {"from": SERVER, "type": "result", "id": stanza["id"]}))
+        elif self.rules.refuse_codes:
+            error = node("error", {"code": 429, "text": "rate-overlimit"})
+            await pending.connection.send(node("iq", {"from": SERVER, "type": "error", "id": stanza["id"]}, error))
+        elif link["stage"] == "companion_hello":
+            jid = link.jid("jid")
+            pending.phone = jid.user if jid else ""
+            pending.wrapped_key = link.bytes_of("link_code_pairing_wrapped_companion_ephemeral_pub")
+            ref = node("link_code_companion_reg", {"stage": "companion_hello"},
+                       node("link_code_pairing_ref", data=pending.refs[0].encode()))  # fmt: skip
+            await pending.connection.send(node("iq", {"from": SERVER, "type": "result", "id": stanza["id"]}, ref))
+        elif link["stage"] == "companion_finish":
+            await pending.connection.send(node("iq", {"from": SERVER, "type": "result", "id": stanza["id"]}))
+            await self._code_entered(pending, link)
+        return False
 
-    def _tell(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+    async def scan(self, number: str, text: str, wrong: str = "") -> str:
+        """Let a phone scan a QR text; return "" or why the client did not accept it.
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
-        self.loop.close()
+        Raises ValueError when nobody shows that code (any more).
+        """
+        scan = Scan.parse(text)
+        pending = next((p for p in self.pending if scan.ref in p.refs), None)
+        if pending is None:
+            raise ValueError("nobody shows this code any more")
+        await self._sign(pending, self.phone(number), scan, wrong)
+        return await asyncio.wait_for(asyncio.shield(pending.outcome), 30)
+
+    async def enter_code(self, number: str, code: str) -> str:
+        """Let a phone take an 8-character code; return "" or what went wrong. Raises ValueError when nobody asked."""
+        pending = next((p for p in self.pending if p.phone == number), None)
+        if pending is None:
+            raise ValueError("nobody asked for a code for this number")
+        entry = await asyncio.to_thread(CodeEntry, self.phone(number), code, pending.wrapped_key)
+        pending.entry = entry
+        wrapped = await asyncio.to_thread(entry.hello)
+        content = node(
+            "link_code_companion_reg", {"stage": "primary_hello"},
+            node("link_code_pairing_ref", data=pending.refs[0].encode()),
+            node("link_code_pairing_wrapped_primary_ephemeral_pub", data=wrapped),
+            node("primary_identity_pub", data=self.phone(number).identity.public),
+        )  # fmt: skip
+        await pending.connection.send(
+            node("notification", {"from": SERVER, "type": "link_code_companion_reg", "id": "code-1",
+                                  "t": int(time.time())}, content)
+        )  # fmt: skip
+        return await asyncio.wait_for(asyncio.shield(pending.outcome), 30)
+
+    async def _code_entered(self, pending: Pending, link: Node) -> None:
+        assert pending.entry is not None
+        try:
+            scan = pending.entry.finish(pending.refs[0], link.bytes_of("link_code_pairing_wrapped_key_bundle"))
+        except InvalidTag:
+            pending.settle("the code was wrong")
+            return
+        await self._sign(pending, self.phone(pending.phone), scan, "")
+
+    async def _sign(self, pending: Pending, phone: Phone, scan: Scan, wrong: str) -> None:
+        device = pending.device = self.register(phone, scan.identity)
+        success = node(
+            "pair-success", {},
+            node("device-identity", data=phone.sign_device(scan, wrong)),
+            node("device", {"jid": device.jid, "lid": device.lid}),
+            node("platform", {"name": "android"}),
+        )  # fmt: skip
+        await pending.connection.send(
+            node("iq", {"from": SERVER, "type": "set", "id": "pair-2", "t": int(time.time())}, success)
+        )
+
+
+def _key(saved: str | None) -> KeyPair:
+    return KeyPair.from_private(bytes.fromhex(saved)) if saved else KeyPair.from_private(os.urandom(32))
