@@ -9,7 +9,7 @@ import platform
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib.metadata import version
 
 import psutil
@@ -34,8 +34,8 @@ _log = logging.getLogger(__name__)
 _CLAIMS = 10
 #: Sessions handed over per renewal when another host has room.
 _HANDED_OVER = 5
-#: Clients end so long before their lease does.
-_MARGIN = timedelta(seconds=3)
+#: Clients end before their lease does, by this share of it.
+_MARGIN = 0.1
 _EXPIRE_EVERY = 5.0
 #: Seconds SIGTERM leaves for stopping the clients, then for writing what is queued.
 _STOP_PATIENCE, _WRITE_PATIENCE = 6.0, 2.0
@@ -113,7 +113,7 @@ class SessionHost:
             _log.critical("Another process runs under the name %s: this one ends", self.name)
             self.stop()
         self._renewed = began
-        self._watchdog.extend(began + (settings.LEASE - _MARGIN).total_seconds())
+        self._watchdog.extend(began + (settings.LEASE * (1 - _MARGIN)).total_seconds())
         self._live_hosts = max(1, Host.objects.live(now).count())
         self._share()
 
@@ -160,7 +160,8 @@ class SessionHost:
                 known.abandon()
             if known is None or known.epoch != row.lease_epoch:
                 self._runners[row.pk] = Runner(row, self._means)
-            elif known.idle:
+            elif known.idle and row.version > known.row.version:
+                # Not older: the writer may have written since this row was read.
                 known.row = row
             if row.due_at is not None:
                 # A hint to look, and we are looking; one that arrives from here on is a new value.

@@ -190,6 +190,7 @@ class Session(models.Model):
             Session.objects.filter(pk=self.pk, host=self.host_id, lease_epoch=self.lease_epoch)
             .update(**values, version=F("version") + 1)
         )  # fmt: skip
+        self.version += changed  # at most what the row has now
         return changed == 1
 
     def release(self, due_at: datetime | None) -> bool:
