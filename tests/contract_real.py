@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -63,15 +64,23 @@ class Driver:
         """Return whether the process has ended."""
         return not self._reader.is_alive()
 
+    def kill(self) -> None:
+        """End the process with SIGKILL."""
+        self.process.kill()
+        self._end()
+
     def close(self) -> None:
         """End the process."""
         self._socket.shutdown(socket.SHUT_WR)
+        self._end()
+
+    def _end(self) -> None:
         self.process.wait(10)
         self._reader.join(5)
         self._socket.close()
 
     def _read(self) -> None:
-        with self._socket.makefile("rb") as lines:
+        with self._socket.makefile("rb") as lines, contextlib.suppress(ConnectionError):  # when it was killed
             for line in lines:
                 message = json.loads(line)
                 if "on" in message:
@@ -110,7 +119,7 @@ class RealSide(Side):
 
     def __init__(self, folder: Path, sim: Wasim) -> None:
         super().__init__(folder)
-        self._sim = sim
+        self.sim = sim
         self.driver = Driver(sim.environment())
 
     def new_subject(self, store: str) -> RealSubject:
@@ -135,35 +144,42 @@ class RealSide(Side):
         self.driver.close()
 
     def _scan(self, store: str, text: str, phone: str, wrong: str) -> None:
-        self._sim.phone(phone).scan(text, wrong=wrong)
+        self.sim.phone(phone).scan(text, wrong=wrong)
+
+    def enter_code(self, pairing: Subject, phone: str) -> None:
+        self.stores[phone] = pairing.store
+        assert self.sim.phone(phone).enter_code(pairing.seen.wait(Kind.PAIR_CODE).detail["text"]) == ""
 
     def drop(self, phone: str) -> None:
-        self._sim.faults.drop(phone)
+        self.sim.faults.drop(phone)
+
+    def stream_error(self, phone: str, code: int) -> None:
+        self.sim.faults.stream_error(phone, code)
 
     def refuse(self, phone: str, code: int | None) -> None:
-        self._sim.faults.refuse(phone, code)
+        self.sim.faults.refuse(phone, code)
 
     def refuse_pairing(self, code: int | None) -> None:
-        self._sim.faults.refuse_pairing(code)
+        self.sim.faults.refuse_pairing(code)
 
     def refuse_codes(self, phone: str, refuse: bool) -> None:
-        self._sim.faults.refuse_codes(refuse)
+        self.sim.faults.refuse_codes(refuse)
 
     def remove_device(self, phone: str) -> None:
-        self._sim.faults.remove_device(phone)
+        self.sim.faults.remove_device(phone)
 
     def silence(self, phone: str, silent: bool) -> None:
-        self._sim.faults.silence(phone, silent)
+        self.sim.faults.silence(phone, silent)
 
     def break_network(self, how: str) -> None:
-        self._sim.faults.break_network(how)
+        self.sim.faults.break_network(how)
 
     def dead_proxy(self) -> str:
         with socket.create_server(("127.0.0.1", 0)) as server:
             return f"http://user:secret@127.0.0.1:{server.getsockname()[1]}"
 
     def most_live(self, phone: str) -> int:
-        return self._sim.most_live(phone)
+        return self.sim.most_live(phone)
 
 
 __all__ = ["PATIENCE", "Driver", "RealSide"]

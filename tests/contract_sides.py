@@ -115,7 +115,11 @@ class Side(ABC):
     @abstractmethod
     def _scan(self, store: str, text: str, phone: str, wrong: str) -> None: ...
     @abstractmethod
+    def enter_code(self, pairing: Subject, phone: str) -> None: ...
+    @abstractmethod
     def drop(self, phone: str) -> None: ...
+    @abstractmethod
+    def stream_error(self, phone: str, code: int) -> None: ...
     @abstractmethod
     def refuse(self, phone: str, code: int | None) -> None: ...
     @abstractmethod
@@ -175,8 +179,16 @@ class FakeSide(Side):
     def _scan(self, store: str, text: str, phone: str, wrong: str) -> None:
         self.whatsapp.scan(store, phone, wrong)
 
+    def enter_code(self, pairing: Subject, phone: str) -> None:
+        self.stores[phone] = pairing.store
+        self.whatsapp.scan(pairing.store, phone)
+
     def drop(self, phone: str) -> None:
         self.whatsapp.drop(self.stores[phone])
+
+    def stream_error(self, phone: str, code: int) -> None:
+        self.whatsapp.emit(self.stores[phone], Observation(Kind.STREAM_ERROR, code))
+        self.drop(phone)
 
     def refuse(self, phone: str, code: int | None) -> None:
         self.whatsapp.refuse(self.stores[phone], code or 0, 0 if code is None else -1)

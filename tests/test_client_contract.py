@@ -5,6 +5,8 @@ Left out: that codes run out by themselves (the library takes 160 s, and no hook
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,9 +40,7 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
         return
     side: RealSide = request.getfixturevalue("real")
     yield side
-    side.break_network("")
-    side.refuse_pairing(None)
-    side.refuse_codes("", False)
+    side.sim.faults.clear()
     side.tune()
     assert not side.driver.ended()
 
@@ -90,6 +90,17 @@ def test_a_number_gets_a_code_of_eight_characters(side: Side, phone: str) -> Non
     assert (len(text), text[4]) == (9, "-")
     assert not pairing.seen.of(Kind.QR)
     pairing.ask("cancel")
+
+
+def test_a_code_typed_into_the_phone_pairs_like_a_scan(side: Side, phone: str) -> None:
+    pairing = side.pair(phone)
+    pairing.seen.wait(Kind.PAIR_CODE)
+    side.enter_code(pairing, phone)
+    assert pairing.seen.wait(Kind.PAIRED).detail["phone"] == phone
+    pairing.ask("keep")
+    client = side.connect(pairing.store)
+    assert client.seen.wait(Kind.CONNECTED).detail["phone"] == phone
+    client.stop()
 
 
 def test_a_refused_number_fails_the_pairing(side: Side, phone: str) -> None:
@@ -161,6 +172,16 @@ def test_a_dropped_connection_comes_back(side: Side, phone: str) -> None:
     side.drop(phone)
     client.seen.wait(Kind.CONNECTED, nth=2)
     assert client.seen.kinds() == ["connected", "disconnected", "connected"]
+    client.stop()
+
+
+@pytest.mark.parametrize("code", [503, 516])
+def test_a_stream_error_is_told_and_the_client_comes_back(side: Side, phone: str, code: int) -> None:
+    client = side.online(phone)
+    side.stream_error(phone, code)
+    client.seen.wait(Kind.CONNECTED, nth=2)
+    assert [seen.code for seen in client.seen.of(Kind.STREAM_ERROR)] == [code]
+    assert sorted(client.seen.kinds()) == ["connected", "connected", "disconnected", "stream_error"]
     client.stop()
 
 
@@ -317,6 +338,69 @@ def test_a_client_of_a_store_that_is_gone_dies(only_real: RealSide) -> None:
     client = only_real.connect(only_real.new_store())
     assert client.seen.end().kind is Kind.CLIENT_DIED
     client.stop()
+
+
+def test_while_another_client_keeps_winning_every_start_is_replaced(only_real: RealSide, phone: str) -> None:
+    client = only_real.online(phone)
+    only_real.sim.faults.conflict(phone, True)
+    for _ in range(2):
+        assert client.seen.end().kind is Kind.REPLACED
+        client.stop()
+        client = only_real.connect(client.store)
+    assert client.seen.end().kind is Kind.REPLACED
+    client.stop()
+    only_real.sim.faults.conflict(phone, False)
+    client = only_real.connect(client.store)
+    client.seen.wait(Kind.CONNECTED)
+    client.stop()
+
+
+def test_a_reconnect_whatsapp_asks_for_is_no_failure(only_real: RealSide, phone: str) -> None:
+    client = only_real.online(phone)
+    only_real.stream_error(phone, 515)
+    client.seen.wait(Kind.CONNECTED, nth=2)
+    assert client.seen.kinds() == ["connected", "connected"]
+    assert client.probe()
+    client.stop()
+
+
+def test_slow_answers_are_waited_for(only_real: RealSide, phone: str) -> None:
+    store = only_real.paired(phone)
+    only_real.sim.faults.delay(0.3)
+    client = only_real.connect(store)
+    client.seen.wait(Kind.CONNECTED)
+    assert client.probe(5)
+    client.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_a_silent_server_is_noticed_by_the_keep_alive(real: RealSide, phone: str) -> None:
+    client = real.online(phone)
+    real.silence(phone, True)
+    assert client.seen.wait(Kind.KEEPALIVE_TIMEOUT, timeout=45).detail["count"] == 1
+    assert client.seen.wait(Kind.KEEPALIVE_TIMEOUT, nth=2, timeout=45).detail["count"] == 2
+    real.silence(phone, False)
+    client.seen.wait(Kind.KEEPALIVE_RESTORED, timeout=45)
+    client.stop()
+
+
+@pytest.mark.real
+def test_a_killed_process_leaves_its_stores_usable(real: RealSide, tmp_path: Path) -> None:
+    phones = [str(next(_numbers)) for _ in range(4)]
+    doomed = RealSide(tmp_path, real.sim)
+    with ThreadPoolExecutor(4) as pool:
+        clients = list(pool.map(doomed.online, phones))
+    starting = doomed.new_subject(clients[0].store)
+    starting.begin("connect", store=starting.store, proxy="")
+    doomed.driver.kill()
+    for client in clients:
+        with contextlib.closing(sqlite3.connect(client.store)) as store:
+            assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    for phone, client in zip(phones, clients, strict=True):
+        again = real.connect(client.store)
+        assert again.seen.wait(Kind.CONNECTED).detail["phone"] == phone
+        again.stop()
 
 
 def test_twenty_clients_started_at_once_all_connect(only_real: RealSide) -> None:

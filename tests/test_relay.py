@@ -12,7 +12,9 @@ import pytest
 
 from sessions_app.whatsapp import relay as relay_module
 from sessions_app.whatsapp import tunnel, upstream
+from sessions_app.whatsapp.records import Records
 from sessions_app.whatsapp.relay import Relay, Route
+from sessions_app.whatsapp.tunnel import LAST_WORD
 from sessions_app.whatsapp.upstream import DialError, parse_proxy
 
 WHATSAPP = "web.whatsapp.com:443"
@@ -80,7 +82,9 @@ def _close_sockets() -> Iterator[None]:
         _opened.pop().close()
 
 
-def connect(relay: Relay, route: Route, target: str = WHATSAPP, token: str | None = None) -> tuple[socket.socket, bytes]:
+def connect(
+    relay: Relay, route: Route, target: str = WHATSAPP, token: str | None = None
+) -> tuple[socket.socket, bytes]:
     """Return a socket after a CONNECT through the relay, and the status line it got."""
     sock = socket.create_connection(("127.0.0.1", relay.port), timeout=5)
     _opened.append(sock)
@@ -126,7 +130,9 @@ def test_only_port_443_is_reached(relay: Relay, echo: Echo) -> None:
     assert echo.heads == []
 
 
-@pytest.mark.parametrize("request_head", [b"GET / HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n", b"CONNECT x:y HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_head", [b"GET / HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n", b"CONNECT x:y HTTP/1.1\r\n\r\n"]
+)
 def test_anything_but_a_connect_is_refused(relay: Relay, request_head: bytes) -> None:
     relay.open()
     with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as sock:
@@ -216,6 +222,34 @@ def test_when_whatsapp_closes_the_library_s_side_closes_after_the_last_byte(rela
     assert receive(sock) == b"goodbye"
     assert receive(sock) == b""
     goodbye.close()
+
+
+def record(kind: int, size: int) -> bytes:
+    return bytes([kind, 3, 3]) + size.to_bytes(2, "big") + bytes(size)
+
+
+@pytest.mark.parametrize("goodbye", [record(21, 2), record(23, 19)])
+def test_the_goodbye_inside_tls_comes_a_moment_after_the_last_word(relay: Relay, goodbye: bytes) -> None:
+    server = Echo(answer=b"HTTP/1.1 200 OK\r\n\r\n", echo=False)
+    sock, _ = connect(relay, relay.open(server.url))
+    until(lambda: len(server.connections) == 1)
+    server.connections[0].sendall(record(23, 100) + goodbye)
+    assert receive(sock) == record(23, 100)
+    began = time.monotonic()
+    assert receive(sock) == goodbye
+    assert time.monotonic() - began > LAST_WORD / 2
+    server.connections[0].sendall(record(23, 50))
+    assert receive(sock) == record(23, 50)
+    server.close()
+
+
+def test_records_are_told_apart_wherever_the_stream_is_cut() -> None:
+    earlier, head = record(22, 70) + record(23, 300), 5
+    stream = earlier + record(23, 19)
+    for cut in range(len(earlier) + head):
+        records = Records()
+        before = records.before_goodbye(stream[:cut]) + records.before_goodbye(stream[cut:])
+        assert before == max(len(earlier), cut)  # of its head, what came alone has passed
 
 
 def test_silence_counts_from_the_last_byte_received(relay: Relay, echo: Echo) -> None:

@@ -7,6 +7,7 @@ signatures below are those of neonize 0.5.2 (`_binder.py`), and no other version
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -164,7 +165,5 @@ def load(path: str = "") -> Library:
 def _raise_file_limit() -> None:
     """Every start of a client leaks a file descriptor, and every client needs several."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
+    with contextlib.suppress(ValueError, OSError):  # a hard limit of "unlimited" may not be accepted as soft
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError):  # a hard limit of "unlimited" may not be accepted as soft
-        pass

@@ -12,12 +12,14 @@ import socket
 from collections.abc import Callable
 from http import HTTPStatus
 
+from sessions_app.whatsapp.records import Records
+
 _HEAD_LIMIT = 8192
 #: Seconds in which a connection to the relay must have said what it wants.
 _HEAD_TIMEOUT = 10.0
 
-#: Seconds by which WhatsApp's closing is passed on late: the library drops the last stanza ("replaced", "logged out")
-#: when the socket closes before it has got round to it.
+#: Seconds by which WhatsApp's closing is passed on late, the goodbye inside TLS as well as the end of the connection:
+#: the library drops the last stanza ("replaced", "logged out") when the end comes before it has got round to it.
 LAST_WORD = 0.2
 
 Requested = Callable[["Inbound", str, int, str], None]
@@ -85,10 +87,28 @@ class Outbound(End):
         self._received = received
         self._gone = gone
         self._early = b""
+        self._records = Records()
+        self._held: bytearray | None = None  # a goodbye and what follows it
 
     def data_received(self, data: bytes) -> None:
-        """Forward to the library, and note the sign of life."""
+        """Forward to the library, a goodbye a moment later, and note the sign of life."""
         self._received()
+        now = self._records.before_goodbye(data)
+        if self._held is not None:
+            self._held += data
+            return
+        if now < len(data):
+            self._held = bytearray(data[now:])
+            asyncio.get_running_loop().call_later(LAST_WORD, self._let_go)
+        if now:
+            self._forward(data[:now])
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self._forward(bytes(held))
+
+    def _forward(self, data: bytes) -> None:
         if self.peer is None:
             self._early += data
         else:

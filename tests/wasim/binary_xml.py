@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .jid import HIDDEN_USERS, USERS, Jid
@@ -13,7 +13,6 @@ from .tokens import DOUBLE, SINGLE
 log = logging.getLogger(__name__)
 
 Value = str | Jid
-Content = "Sequence[Node] | bytes | str | None"
 
 EMPTY, LIST8, LIST16 = 0, 248, 249
 DICTIONARIES = range(236, 240)
@@ -51,12 +50,13 @@ class Node:
 
     def find(self, *path: str) -> Node | None:
         """Return the first descendant along a path of tags, None when there is none."""
-        node: Node | None = self
+        found: Node = self
         for tag in path:
-            node = next((child for child in node.children if child.tag == tag), None)
-            if node is None:
+            below = next((child for child in found.children if child.tag == tag), None)
+            if below is None:
                 return None
-        return node
+            found = below
+        return found
 
     def every(self, tag: str) -> Iterator[Node]:
         """Return the children with that tag."""

@@ -29,14 +29,17 @@ class Connection:
         self.silent = False
         self.delay = 0.0
 
-    async def shake_hands(self, handshake: ServerHandshake) -> Fields:
-        """Return the ClientPayload. Raises NoiseError or ConnectionClosed."""
+    async def shake_hands(self, handshake: ServerHandshake) -> tuple[bytes, Fields]:
+        """Return the client's (static key, ClientPayload). Raises NoiseError or ConnectionClosed."""
         await self._next_frame(first=True)
         await self._socket.send(frame(handshake.answer(self._arrived.pop(0))))
         await self._next_frame()
-        _static, payload = handshake.finish(self._arrived.pop(0))
+        static, payload = handshake.finish(self._arrived.pop(0))
         self._read, self._write = handshake.split()
-        return protobuf.decode(payload)
+        try:
+            return static, protobuf.decode(payload)
+        except ValueError as error:
+            raise NoiseError("the payload is not protobuf") from error
 
     async def stanzas(self) -> AsyncIterator[Node]:
         """Yield what the client sends, until it goes."""
@@ -62,14 +65,15 @@ class Connection:
         await self.close()
 
     async def stream_error(self, code: str = "", conflict: str = "") -> None:
-        """Send a stream error and close."""
+        """Send a stream error and close, as WhatsApp does: the stream's end follows it."""
         children = [node("conflict", {"type": conflict})] if conflict else []
         await self.send(node("stream:error", {"code": code or None}, *children))
+        await self.send(node("xmlstreamend"))
         await self.close()
 
     async def close(self) -> None:
-        """Close in the ordinary way."""
-        await self._socket.close()
+        """Close as WhatsApp does: the WebSocket is not told, TLS and TCP are."""
+        self._socket.transport.close()
 
     def abort(self) -> None:
         """Cut it without a goodbye."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .binary_xml import Node
 from .jid import HIDDEN_USERS, USERS, Jid
 
 if TYPE_CHECKING:
@@ -30,15 +32,18 @@ class Device:
     lid_user: str
     identity: bytes
     account_identity: bytes  # the ADVSignedDeviceIdentity it signed, as it sent it
+    noise: bytes = b""  # the key it must log in with; unknown in files of old
     login_times: list[float] = field(default_factory=list)
     accepted_logins: int = 0
     replaced: int = 0
     max_live_sockets: int = 0
-    messages: list[Message] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)  # it sent these; one sent twice is here twice
+    delivered: Counter[str] = field(default_factory=Counter)  # messages handed to it, by id
+    confirmed: Counter[str] = field(default_factory=Counter)  # messages it confirmed, by id
     prekeys: list[tuple[bytes, bytes]] = field(default_factory=list)  # id, public key
     registration: bytes = b""
     signed_prekey: tuple[bytes, bytes, bytes] = (b"", b"", b"")  # id, public key, signature
-    waiting: list[Any] = field(default_factory=list)  # stanzas for its next login
+    waiting: dict[tuple[str, str], Node] = field(default_factory=dict)  # not yet acknowledged, by tag and id
     live: list[Connection] = field(default_factory=list)
 
     @property
@@ -79,13 +84,14 @@ class Device:
     def saved(self) -> dict[str, Any]:
         """Return what has to outlive the simulator."""
         return {"phone": self.phone, "number": self.number, "lid_user": self.lid_user,
-                "identity": self.identity.hex(), "account_identity": self.account_identity.hex()}  # fmt: skip
+                "identity": self.identity.hex(), "account_identity": self.account_identity.hex(),
+                "noise": self.noise.hex()}  # fmt: skip
 
     @classmethod
     def load(cls, saved: dict[str, Any]) -> Device:
         """Return the device that was saved."""
         return cls(saved["phone"], saved["number"], saved["lid_user"], bytes.fromhex(saved["identity"]),
-                   bytes.fromhex(saved["account_identity"]))  # fmt: skip
+                   bytes.fromhex(saved["account_identity"]), bytes.fromhex(saved.get("noise", "")))  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
         """Return its counters, for the control API."""
@@ -93,5 +99,6 @@ class Device:
             "jid": str(self.jid), "logins": self.logins, "login_times": self.login_times,
             "accepted_logins": self.accepted_logins, "live_sockets": self.live_sockets,
             "max_live_sockets": self.max_live_sockets, "replaced": self.replaced,
-            "messages": [message.id for message in self.messages],
+            "messages": [message.id for message in self.messages], "delivered": dict(self.delivered),
+            "confirmed": dict(self.confirmed),
         }  # fmt: skip

@@ -20,6 +20,7 @@ from .keys import KeyPair
 
 _ACCOUNT_SIGNATURE = b"\x06\x00"
 _ROUNDS = 2 << 16
+_HIDING = 7_000_000_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Phone:
     @property
     def lid_user(self) -> str:
         """The user part of its hidden address."""
-        return str(int(self.number) + 7_000_000_000)
+        return str(int(self.number) + _HIDING)
 
     def sign_device(self, scan: Scan, wrong: str = "") -> bytes:
         """Return the ADVSignedDeviceIdentityHMAC for the client that showed this code.
@@ -76,6 +77,11 @@ class Phone:
         """Return the phone that was saved."""
         identity = KeyPair.from_private(bytes.fromhex(saved["identity"]))
         return cls(saved["number"], identity, devices=saved["devices"])
+
+
+def shown(lid_user: str) -> str:
+    """Return the number that a hidden address belongs to."""
+    return str(int(lid_user) - _HIDING)
 
 
 class CodeEntry:

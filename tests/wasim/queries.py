@@ -46,7 +46,7 @@ def _encrypt(server: Server, device: Device, query: Node) -> list[Node]:
 
 def _bundle(server: Server, jid: Jid) -> Node | None:
     """Return the keys with which a first message to this device is encrypted."""
-    number = _number(server, jid)
+    number = server.number_of(jid)
     if jid.device == 0:
         phone = server.phone(number)
         skey = phone.signed_prekey
@@ -56,30 +56,20 @@ def _bundle(server: Server, jid: Jid) -> Node | None:
             node("skey", {}, node("id", data=b"\0\0\1"), node("value", data=skey.public),
                  node("signature", data=phone.identity.sign(b"\x05" + skey.public))),
         )  # fmt: skip
-    device = server.devices.get(Jid(number, USERS, jid.device))
+    device = server.device_at(jid)
     if device is None or not device.signed_prekey[1]:
         return None
-    number_, value, signature = device.signed_prekey
+    key_number, value, signature = device.signed_prekey
     children = [
         node("registration", data=device.registration), node("type", data=b"\x05"),
         node("identity", data=device.identity),
-        node("skey", {}, node("id", data=number_), node("value", data=value), node("signature", data=signature)),
+        node("skey", {}, node("id", data=key_number), node("value", data=value), node("signature", data=signature)),
     ]  # fmt: skip
     if device.prekeys:
         key_id, key = device.prekeys.pop(0)
         children.append(node("key", {}, node("id", data=key_id), node("value", data=key)))
-    children.append(node("device-identity", data=_full_identity(server, device)))
+    children.append(node("device-identity", data=server.full_identity(device)))
     return node("user", {"jid": jid}, *children)
-
-
-def _full_identity(server: Server, device: Device) -> bytes:
-    """Return the device's signed identity with the account's key put back, as others get it."""
-    from . import protobuf
-
-    fields = protobuf.decode(device.account_identity)
-    return protobuf.encode([
-        (1, fields.data(1)), (2, server.phone(device.phone).identity.public), (3, fields.data(3)), (4, fields.data(4)),
-    ])  # fmt: skip
 
 
 def _usync(server: Server, query: Node) -> list[Node]:
@@ -95,7 +85,7 @@ def _usync(server: Server, query: Node) -> list[Node]:
             contact = user.find("contact")
             digits = "".join(filter(str.isdigit, (contact.data or b"").decode())) if contact else ""
             jid = Jid(digits, USERS)
-        number = _number(server, jid)
+        number = server.number_of(jid)
         phone = server.phone(number)
         devices = [node("device", {"id": 0})]
         devices += [node("device", {"id": d.number, "key-index": d.number}) for d in server.of(number)]
@@ -107,10 +97,3 @@ def _usync(server: Server, query: Node) -> list[Node]:
             children.append(node("lid", {"val": Jid(phone.lid_user, HIDDEN_USERS)}))
         users.append(node("user", {"jid": jid}, *children))
     return [node("usync", {"mode": "query", "context": "message"}, node("result"), node("list", {}, *users))]
-
-
-def _number(server: Server, jid: Jid) -> str:
-    if jid.server != HIDDEN_USERS:
-        return jid.user
-    known = (phone.number for phone in server.phones.values() if phone.lid_user == jid.user)
-    return next(known, str(int(jid.user) - 7_000_000_000))

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from . import protobuf
 from .binary_xml import BinaryXmlError, Node, node
 from .certificates import Tls, noise_chain
 from .connection import Connection
 from .device import Device
 from .faults import Rules
-from .jid import SERVER, USERS, Jid
+from .jid import HIDDEN_USERS, SERVER, USERS, Jid
 from .keys import KeyPair
 from .noise import NoiseError, ServerHandshake
-from .phone import CodeEntry, Phone, Scan
+from .phone import CodeEntry, Phone, Scan, shown
 from .protobuf import Fields
 from .queries import answer
 from .routing import deliver_waiting, route
@@ -38,8 +40,9 @@ _REFS = 6
 class Pending:
     """A client that shows a code."""
 
-    def __init__(self, connection: Connection, refs: list[str], identity: bytes) -> None:
-        self.connection, self.refs, self.identity = connection, refs, identity
+    def __init__(self, connection: Connection, refs: list[str], noise: bytes) -> None:
+        self.connection, self.refs, self.noise = connection, refs, noise
+        self.since = time.time()
         self.phone = ""  # asked for a code for this number
         self.wrapped_key = b""
         self.entry: CodeEntry | None = None
@@ -69,6 +72,7 @@ class Server:
         self.devices: dict[Jid, Device] = {device.jid: device for device in devices}
         self.pending: list[Pending] = []
         self.connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.save()
 
     async def start(self) -> int:
@@ -107,15 +111,30 @@ class Server:
         """Return the devices linked to a number ("" is all)."""
         return [device for device in self.devices.values() if number in ("", device.phone)]
 
+    def number_of(self, jid: Jid) -> str:
+        """Return the number behind an address of either kind."""
+        if jid.server != HIDDEN_USERS:
+            return jid.user
+        return next((p.number for p in self.phones.values() if p.lid_user == jid.user), shown(jid.user))
+
+    def device_at(self, jid: Jid) -> Device | None:
+        """Return the device with this address of either kind, if it is known."""
+        return self.devices.get(Jid(self.number_of(jid), USERS, jid.device))
+
+    def full_identity(self, device: Device) -> bytes:
+        """Return the device's signed identity with the account's key put back, as others get it."""
+        fields, account = protobuf.decode(device.account_identity), self.phone(device.phone).identity.public
+        return protobuf.encode([(1, fields.data(1)), (2, account), (3, fields.data(3)), (4, fields.data(4))])
+
     def forget(self, device: Device) -> None:
         """Unlink a device."""
         self.devices.pop(device.jid, None)
         self.save()
 
-    def register(self, phone: Phone, identity: bytes) -> Device:
+    def register(self, phone: Phone, identity: bytes, noise: bytes) -> Device:
         """Return a new device of this phone, not yet known to log-ins."""
         phone.devices += 1
-        return Device(phone.number, phone.devices, phone.lid_user, identity, b"")
+        return Device(phone.number, phone.devices, phone.lid_user, identity, b"", noise)
 
     # -- connections
 
@@ -123,12 +142,12 @@ class Server:
         connection = Connection(socket)
         self.connections.add(connection)
         try:
-            payload = await connection.shake_hands(ServerHandshake(self._static, self._chain))
+            static, payload = await connection.shake_hands(ServerHandshake(self._static, self._chain))
             connection.delay = self.rules.delay
-            if (registration := payload.message(19)) is not None:
-                await self._pair(connection, registration)
+            if payload.message(19) is not None:
+                await self._pair(connection, static)
             else:
-                await self._log_in(connection, payload)
+                await self._log_in(connection, static, payload)
         except (NoiseError, BinaryXmlError, ConnectionClosed, OSError) as error:
             log.debug("a connection ended: %s", error)
         finally:
@@ -138,29 +157,26 @@ class Server:
             with contextlib.suppress(ConnectionClosed, OSError):
                 await connection.close()
 
-    async def _log_in(self, connection: Connection, payload: Fields) -> None:
+    async def _log_in(self, connection: Connection, static: bytes, payload: Fields) -> None:
         jid = Jid(str(payload.number(1) or ""), USERS, payload.number(18) or 0)
         device = self.devices.get(jid)
-        if device is None:
+        if device is None or device.noise not in (b"", static):
             await connection.fail(401)
             return
         device.tried()
         if (refusal := self.rules.refusal(jid.user)) is not None:
             await connection.fail(refusal.code, **refusal.attributes)
             return
-        for older in list(device.live):
-            device.replaced += 1
-            device.went(older)
-            await older.stream_error(conflict="replaced")
+        older = list(device.live)
         connection.device = device
-        device.came(connection)
+        device.came(connection)  # before the older one goes: two at once have to show in the count
+        for each in older:
+            device.replaced += 1
+            device.went(each)
+            self._later(each.stream_error(conflict="replaced"))
         connection.silent = self.rules.holds(self.rules.silenced, jid.user)
         await connection.send(node("success", {"t": int(time.time()), "lid": device.lid, "location": "sim"}))
         await connection.send(node("ib", {"from": SERVER}, node("offline", {"count": len(device.waiting)})))
-        if self.rules.holds(self.rules.conflicts, jid.user):
-            device.replaced += 1
-            await connection.stream_error(conflict="replaced")
-            return
         await deliver_waiting(device, connection)
         async for stanza in connection.stanzas():
             connection.delay = self.rules.delay
@@ -168,16 +184,26 @@ class Server:
             if stanza.tag == "iq":
                 for reply in answer(self, device, stanza):
                     await connection.send(reply)
+                # "passive" is the client's last word of a log-in; from here on it would be connected
+                if stanza["xmlns"] == "passive" and self.rules.holds(self.rules.conflicts, jid.user):
+                    device.replaced += 1
+                    await connection.stream_error(conflict="replaced")
             else:
                 await route(self, device, connection, stanza)
 
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that may wait for another client, without waiting for it here."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     # -- pairing
 
-    async def _pair(self, connection: Connection, registration: Fields) -> None:
+    async def _pair(self, connection: Connection, static: bytes) -> None:
         if self.rules.pairing_refusal is not None:
             await connection.fail(self.rules.pairing_refusal)
             return
-        pending = Pending(connection, [f"2@{secrets.token_urlsafe(60)}" for _ in range(_REFS)], registration.data(3))
+        pending = Pending(connection, [f"2@{secrets.token_urlsafe(60)}" for _ in range(_REFS)], static)
         self.pending.append(pending)
         refs = [node("ref", data=ref.encode()) for ref in pending.refs]
         await connection.send(
@@ -268,7 +294,7 @@ class Server:
         await self._sign(pending, self.phone(pending.phone), scan, "")
 
     async def _sign(self, pending: Pending, phone: Phone, scan: Scan, wrong: str) -> None:
-        device = pending.device = self.register(phone, scan.identity)
+        device = pending.device = self.register(phone, scan.identity, pending.noise)
         success = node(
             "pair-success", {},
             node("device-identity", data=phone.sign_device(scan, wrong)),

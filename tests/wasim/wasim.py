@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .device import Device
-from .faults import Refusal
+from .faults import Faults
 from .jid import Jid
 from .library import patched
 from .proxy import Proxy
@@ -37,104 +37,13 @@ class SimPhone:
         """Enter an 8-character code; return "" when it was right, else the error."""
         return self._sim.run(self._sim.server.enter_code(self.number, code))
 
-    def unlink(self) -> None:
-        """Remove every linked device of this number."""
-        self._sim.faults.remove_device(self.number)
+    def unlink(self, device: str = "") -> None:
+        """Remove one linked device, by address, or all."""
+        self._sim.faults.remove_device(self.number, device)
 
-
-class Faults:
-    """Everything that can be made to go wrong. A phone of "" means all."""
-
-    def __init__(self, sim: Wasim) -> None:
-        self._sim = sim
-
-    def drop(self, phone: str = "") -> int:
-        """Cut the sockets without a goodbye; return how many."""
-
-        async def cut() -> int:
-            live = [connection for device in self._sim.server.of(phone) for connection in device.live]
-            for connection in live:
-                connection.abort()
-            return len(live)
-
-        return self._sim.run(cut())
-
-    def refuse(self, phone: str, code: int | None, times: int = -1, expire: int = 3600) -> None:
-        """Refuse log-ins with a failure code (None: no more); 402 says it expires in `expire` seconds."""
-        attributes = {"code": "101", "expire": str(expire)} if code == 402 else {}
-        self._rule(lambda rules: _put(rules.refusals, phone, Refusal(code, times, attributes) if code else None))
-
-    def refuse_pairing(self, code: int | None) -> None:
-        """Refuse clients that want to pair."""
-        self._rule(lambda rules: setattr(rules, "pairing_refusal", code))
-
-    def refuse_codes(self, refuse: bool) -> None:
-        """Give no 8-character codes."""
-        self._rule(lambda rules: setattr(rules, "refuse_codes", refuse))
-
-    def remove_device(self, phone: str) -> None:
-        """Unlink the devices of a number, as its owner can on the phone."""
-
-        async def remove() -> None:
-            for device in self._sim.server.of(phone):
-                self._sim.server.forget(device)
-                for connection in list(device.live):
-                    await connection.stream_error("401", "device_removed")
-
-        self._sim.run(remove())
-
-    def stream_error(self, phone: str, code: str = "", conflict: str = "") -> None:
-        """Close the streams of a number with this error."""
-
-        async def send() -> None:
-            for device in self._sim.server.of(phone):
-                for connection in list(device.live):
-                    await connection.stream_error(code, conflict)
-
-        self._sim.run(send())
-
-    def silence(self, phone: str, silent: bool) -> None:
-        """Answer nothing any more, with the sockets left open."""
-
-        async def change() -> None:
-            _mark(self._sim.server.rules.silenced, phone, silent)
-            for device in self._sim.server.of(phone):
-                for connection in device.live:
-                    connection.silent = silent
-
-        self._sim.run(change())
-
-    def conflict(self, phone: str, holding: bool) -> None:
-        """While it holds, another client with the same keys takes every log-in over at once."""
-
-        async def change() -> None:
-            _mark(self._sim.server.rules.conflicts, phone, holding)
-
-        self._sim.run(change())
-        if holding:
-            self.stream_error(phone, conflict="replaced")
-
-    def withhold_acks(self, phone: str, withhold: bool) -> None:
-        """Take messages and never acknowledge them."""
-        self._rule(lambda rules: _mark(rules.withheld_acks, phone, withhold))
-
-    def ack_error(self, phone: str, code: int | None) -> None:
-        """Acknowledge messages with an error (463 restricted, 479)."""
-        self._rule(lambda rules: _put(rules.ack_errors, phone, code))
-
-    def delay(self, seconds: float) -> None:
-        """Wait before every answer."""
-        self._rule(lambda rules: setattr(rules, "delay", seconds))
-
-    def break_network(self, how: str) -> None:
-        """New connections are "refused", a "blackhole", "mute" (open, never answered), or work again ("")."""
-        self._sim.proxy.broken = how
-
-    def _rule(self, change: Callable[[Any], Any]) -> None:
-        async def apply() -> None:
-            change(self._sim.server.rules)
-
-        self._sim.run(apply())
+    def devices(self) -> list[str]:
+        """Return the addresses of the linked devices."""
+        return [jid for jid, device in self._sim.devices.items() if device.phone == self.number]
 
 
 class Wasim:
@@ -195,7 +104,9 @@ class Wasim:
         return {str(jid): device for jid, device in dict(self.server.devices).items()}
 
     def device(self, number: str) -> Device:
-        """Return the newest linked device of a number. Raises LookupError when there is none."""
+        """Return the newest linked device of a number, or that with an address. Raises LookupError for none."""
+        if "@" in number:
+            return self.devices[number]
         found = [device for device in dict(self.server.devices).values() if device.phone == number]
         if not found:
             raise LookupError(f"no device is linked to {number}")
@@ -209,13 +120,24 @@ class Wasim:
         """Return how many sockets are logged in now."""
         return sum(device.live_sockets for device in dict(self.server.devices).values())
 
+    def pending(self) -> list[dict[str, Any]]:
+        """Return the clients that wait for a phone: the code they show first, for which number, since when."""
+
+        async def look() -> list[dict[str, Any]]:
+            return [{"ref": p.refs[0], "phone": p.phone, "since": p.since} for p in self.server.pending]
+
+        return self.run(look())
+
     def add_device(self, jid: str, lid: str, like: Device) -> Device:
         """Know a copy of `like` under another address: see clone.py."""
 
         async def add() -> Device:
             address = Jid.parse(jid)
             self.server.phone(address.user).devices = address.device
-            device = Device(address.user, address.device, Jid.parse(lid).user, like.identity, like.account_identity)
+            device = Device(
+                address.user, address.device, Jid.parse(lid).user, like.identity, like.account_identity, like.noise,
+                prekeys=list(like.prekeys), registration=like.registration, signed_prekey=like.signed_prekey,
+            )  # fmt: skip
             self.server.devices[device.jid] = device
             self.server.save()
             return device
@@ -223,24 +145,10 @@ class Wasim:
         return self.run(add())
 
     def wait_for(self, what: Callable[[], T], timeout: float = 20) -> T:
-        """Return the first true value of `what`. Raises TimeoutError."""
+        """Return the first true value of `what`. Raises TimeoutError after `timeout` seconds."""
         until = time.monotonic() + timeout
         while not (value := what()):
             if time.monotonic() > until:
                 raise TimeoutError("it did not happen in time")
             time.sleep(0.02)
         return value
-
-
-def _put(table: dict[str, Any], key: str, value: Any) -> None:
-    if value is None:
-        table.pop(key, None)
-    else:
-        table[key] = value
-
-
-def _mark(which: set[str], key: str, on: bool) -> None:
-    if on:
-        which.add(key)
-    else:
-        which.discard(key)
