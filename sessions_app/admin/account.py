@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts import phone, proxy
 from accounts.models import Account
@@ -33,7 +34,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     """The proxy's password is never sent back to a browser: an empty field keeps the proxy, "-" removes it."""
 
     proxy_url = forms.CharField(
-        label=lazy("Proxy"), required=False, widget=forms.TextInput(attrs={"autocomplete": "off", "class": "vTextField"})
+        label=lazy("Proxy"), required=False, widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"})
     )
 
     class Meta:
@@ -46,7 +47,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         self.fields["proxy_url"].help_text = (
             _("In use: %(proxy)s. Leave empty to keep it, write - to remove it.") % {"proxy": kept}
             if kept
-            else Account._meta.get_field("proxy").help_text
+            else _("Optional, for this account only: http://user:password@host:port or socks5://host:port.")
         )
 
     def clean_proxy_url(self) -> str | None:
@@ -89,7 +90,8 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
     def state(self, account: Account) -> SafeString:
         explanation = explain(account.session, timezone.now())
         return format_html(
-            '<span data-session-cell="{}" data-state="{}"><span data-badge>{}</span> <span data-sentence>{} {}</span></span>',
+            '<span data-session-cell="{}" data-state="{}"><span data-badge>{}</span> '
+            "<span data-sentence>{} {}</span></span>",
             account.session.pk, account.session.state, mark_safe(badge(explanation)),  # noqa: S308 - our template
             explanation.sentence, explanation.what_to_do,
         )  # fmt: skip

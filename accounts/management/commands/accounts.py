@@ -1,0 +1,60 @@
+"""`manage.py accounts add|list`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
+
+from accounts import proxy
+from accounts.models import Account
+
+
+class Command(BaseCommand):
+    help = "Add an account, or list them. Exit codes: 0 done, 1 refused, 2 wrong usage."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commands = parser.add_subparsers(dest="what", required=True)
+        add = commands.add_parser("add", help="add an account; pair it with `manage.py sessions pair LABEL`")
+        add.add_argument("label")
+        add.add_argument("--phone", default="", help="accept only the phone with this number")
+        add.add_argument("--proxy", default="", help="http://user:password@host:port or socks5://host:port")
+        add.add_argument("--important", action="store_true", help="connect it first when many start")
+        listing = commands.add_parser("list", help="list the accounts")
+        for command in (add, listing):
+            command.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            rows = [self._add(options)] if options["what"] == "add" else list(Account.objects.all())
+        except (OperationalError, ProgrammingError):
+            raise CommandError("The database is not set up: run `make run`, or `manage.py migrate`.") from None
+        if options["json"]:
+            import json
+
+            shown = [_shown(row) for row in rows]
+            self.stdout.write(json.dumps(shown[0] if options["what"] == "add" else shown, indent=2, ensure_ascii=False))
+            return
+        for row in rows:
+            self.stdout.write(f"{row.pk:>5}  {row.label:<30} {row.phone_display or '–':<20} {row.desired}")
+
+    def _add(self, options: dict[str, Any]) -> Account:
+        account = Account(
+            label=options["label"], phone=options["phone"] or None, proxy=options["proxy"] or None,
+            important=options["important"],
+        )  # fmt: skip
+        try:
+            account.full_clean()
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        account.save()
+        return account
+
+
+def _shown(account: Account) -> dict[str, Any]:
+    return {
+        "id": account.pk, "label": account.label, "phone": account.phone, "desired": account.desired,
+        "proxy": proxy.display(account.proxy or ""), "important": account.important,
+    }  # fmt: skip

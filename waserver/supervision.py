@@ -1,0 +1,91 @@
+"""supervisord: which programs run on this machine, and the file that tells it so."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+#: Seconds a program has to end: a host takes up to 10.
+STOP_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised process."""
+
+    name: str
+    command: str
+
+
+def programs() -> list[Program]:
+    """Return what runs on this machine: web, cluster and HOSTS session hosts."""
+    python = _quoted(sys.executable)
+    hosts = [Program(f"host-{n}", f"{python} manage.py run_session_host --name host-{n}")
+             for n in range(1, settings.HOSTS + 1)]  # fmt: skip
+    web = f"{python} -m daphne -b {settings.BIND} -p {settings.PORT} waserver.asgi:application"
+    return [Program("web", web), Program("cluster", f"{python} manage.py qcluster"), *hosts]
+
+
+def write_config() -> Path:
+    """Write var/run/supervisord.conf and return its path."""
+    run, log = settings.RUN_DIR, settings.LOG_DIR
+    sections = [
+        "[supervisord]",
+        f"directory={_escaped(settings.BASE_DIR)}",
+        f"pidfile={_escaped(pid_file())}",
+        f"logfile={_escaped(log / 'supervisord.log')}",
+        "logfile_maxbytes=10MB",
+        "umask=077",
+        "minfds=4096",
+        "[unix_http_server]",
+        f"file={_escaped(socket_file())}",
+        "chmod=0600",
+        "[rpcinterface:supervisor]",
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        "[supervisorctl]",
+        f"serverurl=unix://{_escaped(socket_file())}",
+    ]
+    for program in programs():
+        sections += [
+            f"[program:{program.name}]",
+            f"command={program.command}",
+            f"directory={_escaped(settings.BASE_DIR)}",
+            "autorestart=true",
+            "startsecs=2",
+            "startretries=10",
+            f"stopwaitsecs={STOP_SECONDS}",
+            "stopasgroup=false",
+            "killasgroup=true",
+            "redirect_stderr=true",
+            f"stdout_logfile={_escaped(log / program.name)}.log",
+            "stdout_logfile_maxbytes=10MB",
+            "stdout_logfile_backups=5",
+            'environment=PYTHONUNBUFFERED="1"',
+        ]
+    path: Path = run / "supervisord.conf"
+    path.write_text("\n".join(sections) + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def pid_file() -> Path:
+    """Return where supervisord writes its process id."""
+    path: Path = settings.RUN_DIR / "supervisord.pid"
+    return path
+
+
+def socket_file() -> Path:
+    """Return where supervisord listens for supervisorctl."""
+    path: Path = settings.RUN_DIR / "supervisor.sock"
+    return path
+
+
+def _escaped(value: object) -> str:
+    return str(value).replace("%", "%%")
+
+
+def _quoted(value: str) -> str:
+    return _escaped(f'"{value}"' if " " in value else value)
