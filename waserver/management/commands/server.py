@@ -112,7 +112,8 @@ def _is_ours(command: list[str], folder: str) -> bool:
 def _by_whom(port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1] == port and connection.pid:
+            local = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and connection.pid and local and local.port == port:
                 return f" by process {connection.pid} ({psutil.Process(connection.pid).name()})"
     except psutil.Error:
         pass

@@ -1,0 +1,42 @@
+# make run: set up and serve.  make test: set up and test.  Neither needs anything before it but Python 3.11.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: run setup dev test test-slow e2e demo check
+
+run: setup
+	@exec $(PY) manage.py server run
+
+setup: $(VENV)/runtime.stamp
+dev: $(VENV)/dev.stamp
+
+$(PY):
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \"waserver needs Python 3.11 or newer: set PYTHON\" or 0)"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: requirements.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $(VENV)/runtime.stamp $@
+
+test: dev
+	$(PY) -m pytest
+
+test-slow: dev
+	$(PY) -m pytest -m slow
+
+e2e: dev
+	$(PY) -m pytest -s -m browser tests/test_e2e.py
+
+demo: dev
+	@exec $(PY) -m tests.demo
+
+check: dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy .
+	$(VENV)/bin/lint-imports
+	$(PY) manage.py makemigrations --check --dry-run
