@@ -9,14 +9,15 @@ import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from sessions_app.host.host import SessionHost
+from sessions_app.management.output import OurCommand
 from sessions_app.whatsapp.client import WhatsAppError
 from sessions_app.whatsapp.library import find
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = "Run a session host: it connects the accounts it holds a lease on, until SIGTERM (ended within 10 s)."
 
     def add_arguments(self, parser: CommandParser) -> None:

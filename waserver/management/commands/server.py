@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from django.db import OperationalError
 
 from sessions_app.whatsapp.client import WhatsAppError
 from sessions_app.whatsapp.library import find
-from waserver.supervision import STOP_SECONDS, pid_file, write_config
+from waserver.supervision import pid_file, write_config
 
 
 class Command(BaseCommand):
@@ -92,15 +93,16 @@ class Command(BaseCommand):
             f"\nwaserver: http://{settings.BIND}:{settings.PORT}/  ·  logs in {settings.LOG_DIR}  ·  Ctrl-C stops it\n"
         )
         self.stdout.flush()
+        # A session of its own: Ctrl-C reaches this process alone, and is passed on once.
         supervisord = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-n", "-s", "-c", str(config)]
+            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-n", "-s", "-c", str(config)],
+            start_new_session=True,
         )
-        try:
-            code = supervisord.wait()
-        except KeyboardInterrupt:
-            self.stdout.write("Stopping …")
-            code = supervisord.wait(STOP_SECONDS + 5)
-        if code not in (0, -2, 130):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: supervisord.terminate())
+        code = supervisord.wait()
+        self.stdout.write("Stopped.")
+        if code not in (0, -signal.SIGTERM):
             raise CommandError(f"supervisord ended with {code}; see {settings.LOG_DIR / 'supervisord.log'}.")
 
 
