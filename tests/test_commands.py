@@ -166,7 +166,8 @@ def test_pairing_and_control_from_the_terminal(installation: Installation, sim: 
     wait_for(lambda: not pairing.running(), 20)
     assert pairing.stop() == 0
     assert "▄" in pairing.log.read_text() or "█" in pairing.log.read_text()
-    for what, state in (("stop", "stopped"), ("start", "connected"), ("restart", "connected"), ("logout", "logged_out")):
+    ends = {"stop": "stopped", "start": "connected", "restart": "connected", "logout": "logged_out"}
+    for what, state in ends.items():
         answer = installation.manage("sessions", what, "Terminal", "--json", *(["--yes"] if what == "logout" else []))
         assert answer.returncode == 0, answer.stderr
         assert json.loads(answer.stdout)["state"] == state

@@ -60,7 +60,7 @@ def write_config() -> Path:
             "stopasgroup=false",
             "killasgroup=true",
             "redirect_stderr=true",
-            f"stdout_logfile={_escaped(log / program.name)}.log",
+            f"stdout_logfile={_escaped(_escaped(log / program.name))}.log",  # supervisor expands this one twice
             "stdout_logfile_maxbytes=10MB",
             "stdout_logfile_backups=5",
             'environment=PYTHONUNBUFFERED="1"',
