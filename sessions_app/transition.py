@@ -23,9 +23,9 @@ from sessions_app.whatsapp.client import Kind, Observation, PairFailure
 #: A pairing whose codes ran out gets new ones when at least this much of its window is left.
 WORTH_RENEWING = timedelta(seconds=30)
 
-#: The fields an observation may change; the writer saves them all.
+#: The fields an observation may change; the writer saves them all. Not `due_at`: a wish may set it at any time.
 FIELDS = [
-    "state", "reason", "code", "detail", "state_changed_at", "due_at", "retry_at", "attempts", "failures",
+    "state", "reason", "code", "detail", "state_changed_at", "retry_at", "attempts", "failures",
     "breaker_open", "hold", "checked_at", "connected_at", "last_connected_at", "qr_text", "pair_code",
     "code_expires_at", "code_count", "pairing_expires_at", "pairing_phone", "pairing_store", "store", "lid",
     "push_name", "platform", "paired_at",
@@ -91,7 +91,7 @@ def apply(
 
 def _starting(c: _Context) -> None:
     s = c.session
-    s.retry_at = s.due_at = s.connected_at = None
+    s.retry_at = s.connected_at = None
     _because(c, "")
 
 
@@ -107,7 +107,7 @@ def _connected(c: _Context) -> None:
     if phone and not expected:
         _learn(s.account, phone)
     s.connected_at = s.last_connected_at = c.seen.at
-    s.retry_at = s.due_at = None
+    s.retry_at = None
     for name in ("lid", "push_name", "platform"):
         setattr(s, name, detail.get(name) or getattr(s, name))
     _because(c, "")
@@ -139,7 +139,7 @@ def _failed(c: _Context) -> None:
         banned_until=_time(seen.detail.get("expires_at")),
     )  # fmt: skip
     cause = _REASONS.get(seen.kind) or str(seen.detail.get("reason") or "refused")
-    s.retry_at, s.breaker_open, s.connected_at, s.due_at = follows.retry_at, follows.breaker_open, None, None
+    s.retry_at, s.breaker_open, s.connected_at = follows.retry_at, follows.breaker_open, None
     if follows.hold:
         c.target, s.hold = State.STOPPED, follows.hold
     reason = "breaker_open" if follows.breaker_open else cause
@@ -161,7 +161,7 @@ def _logged_out(c: _Context) -> None:
     removed = c.seen.detail.get("on_connect") is False
     _because(c, "by_staff" if by_staff else "removed_on_phone" if removed else gone)
     # The library has deleted the device inside; the file itself is left to cleanup's quarantine.
-    s.store, s.paired_at, s.retry_at, s.connected_at, s.due_at = "", None, None, None, None
+    s.store, s.paired_at, s.retry_at, s.connected_at = "", None, None, None
     _forget_failures(s)
 
 
@@ -176,7 +176,7 @@ def _stopped(c: _Context) -> None:
 def _reset(c: _Context) -> None:
     """A person wants it now: earlier failures and holds are forgotten."""
     _forget_failures(c.session)
-    c.session.retry_at = c.session.due_at = None
+    c.session.retry_at = None
     c.session.hold = ""
 
 
@@ -189,7 +189,7 @@ def _pair_started(c: _Context) -> None:
     s.pairing_expires_at = _time(c.seen.detail.get("expires_at"))
     s.pairing_store = str(c.seen.detail.get("store", ""))
     s.pairing_phone = str(c.seen.detail.get("pairing_phone", ""))
-    s.due_at = s.retry_at = s.connected_at = None
+    s.retry_at = s.connected_at = None
     s.hold = ""
     _because(c, "")
 

@@ -38,18 +38,16 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
     if request.param == "fake":
         yield FakeSide(tmp_path)
         return
-    side: RealSide = request.getfixturevalue("real")
-    yield side
-    side.sim.faults.clear()
-    side.tune()
-    assert not side.driver.ended()
+    yield request.getfixturevalue("only_real")
 
 
 @pytest.fixture
-def only_real(side: Side) -> RealSide:
-    if not isinstance(side, RealSide):
-        pytest.skip("the fake neither dials nor waits")
-    return side
+def only_real(real: RealSide) -> Iterator[RealSide]:
+    """For cases the fake cannot have: it neither dials nor waits."""
+    yield real
+    real.sim.faults.clear()
+    real.tune()
+    assert not real.driver.ended()
 
 
 @pytest.fixture
@@ -303,6 +301,7 @@ def test_nothing_is_observed_after_a_stop(side: Side, phone: str) -> None:
 # -- what only the real library can get wrong
 
 
+@pytest.mark.real
 def test_a_black_holed_network_is_given_up_in_time(only_real: RealSide, phone: str) -> None:
     store = only_real.paired(phone)
     only_real.tune(dial=1)
@@ -313,6 +312,7 @@ def test_a_black_holed_network_is_given_up_in_time(only_real: RealSide, phone: s
     assert time.monotonic() - began < 4
 
 
+@pytest.mark.real
 def test_a_server_that_never_finishes_the_handshake_is_given_up_in_time(only_real: RealSide, phone: str) -> None:
     store = only_real.paired(phone)
     only_real.tune(sign_of_life=1)
@@ -324,6 +324,7 @@ def test_a_server_that_never_finishes_the_handshake_is_given_up_in_time(only_rea
     assert time.monotonic() - began < 4
 
 
+@pytest.mark.real
 def test_a_stop_does_not_wait_for_a_dial_that_hangs(only_real: RealSide, phone: str) -> None:
     client = only_real.online(phone)
     only_real.break_network("blackhole")
@@ -334,12 +335,14 @@ def test_a_stop_does_not_wait_for_a_dial_that_hangs(only_real: RealSide, phone: 
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.real
 def test_a_client_of_a_store_that_is_gone_dies(only_real: RealSide) -> None:
     client = only_real.connect(only_real.new_store())
     assert client.seen.end().kind is Kind.CLIENT_DIED
     client.stop()
 
 
+@pytest.mark.real
 def test_while_another_client_keeps_winning_every_start_is_replaced(only_real: RealSide, phone: str) -> None:
     client = only_real.online(phone)
     only_real.sim.faults.conflict(phone, True)
@@ -355,6 +358,7 @@ def test_while_another_client_keeps_winning_every_start_is_replaced(only_real: R
     client.stop()
 
 
+@pytest.mark.real
 def test_a_reconnect_whatsapp_asks_for_is_no_failure(only_real: RealSide, phone: str) -> None:
     client = only_real.online(phone)
     only_real.stream_error(phone, 515)
@@ -364,6 +368,7 @@ def test_a_reconnect_whatsapp_asks_for_is_no_failure(only_real: RealSide, phone:
     client.stop()
 
 
+@pytest.mark.real
 def test_slow_answers_are_waited_for(only_real: RealSide, phone: str) -> None:
     store = only_real.paired(phone)
     only_real.sim.faults.delay(0.3)
@@ -403,6 +408,7 @@ def test_a_killed_process_leaves_its_stores_usable(real: RealSide, tmp_path: Pat
         again.stop()
 
 
+@pytest.mark.real
 def test_twenty_clients_started_at_once_all_connect(only_real: RealSide) -> None:
     with ThreadPoolExecutor(4) as pool:
         stores = list(pool.map(only_real.paired, [str(next(_numbers)) for _ in range(20)]))

@@ -152,8 +152,12 @@ class SessionHost:
                 _log.warning("Session %d is not ours any more: its client is stopped", pk)
                 runner.abandon()
                 del self._runners[pk]
-        stale = [pk for pk, seen in owned.items()
-                 if pk not in self._runners or self._runners[pk].row.version != seen]  # fmt: skip
+        # Not the version alone: a row the writer read may carry a hint nobody has taken yet.
+        current = {
+            pk for pk, runner in self._runners.items()
+            if runner.row.version == owned[pk] and runner.row.due_at is None
+        }  # fmt: skip
+        stale = owned.keys() - current
         for row in Session.objects.select_related("account").filter(host=self._row, pk__in=stale):
             known = self._runners.get(row.pk)
             if known is not None and known.epoch != row.lease_epoch:
