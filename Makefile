@@ -15,11 +15,11 @@ $(PY):
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \"waserver needs Python 3.11 or newer: set PYTHON\" or 0)"
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/runtime.stamp: requirements.txt | $(PY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(VENV)/runtime.stamp: requirements.txt requirements-forecast.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-forecast.txt
 	@touch $@
 
-$(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(PY)
+$(VENV)/dev.stamp: requirements.txt requirements-forecast.txt requirements-dev.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $(VENV)/runtime.stamp $@
 

@@ -1,48 +1,57 @@
-"""The jobs of the cluster, as data: registered on migrate, each run recorded."""
+"""The jobs of the cluster, as data: each app plans its own, they are registered on migrate, each run is recorded."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django_q.models import Schedule
 
-from sessions_app.cleanup import cleanup
-from sessions_app.live_back import live_back
 from sessions_app.models import Job
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One job: what it does, how often, and after how long without a run something is wrong."""
+    """One job: what it does, how often, and after how long without a run something is wrong.
+
+    `work` is the dotted path of a function that takes the time and returns counts, so that only the cluster loads it.
+    """
 
     name: str
-    work: Callable[[datetime], dict[str, int]]
+    work: str
     cron: str  # six fields: the last is the second
     patience: timedelta
     purpose: str
 
 
-JOBS = (
-    Planned("live_back", live_back, "* * * * * */30", timedelta(seconds=90),
+JOBS: dict[str, Planned] = {}
+
+
+def plan(*jobs: Planned) -> None:
+    """Add jobs; called by each app's `ready`."""
+    JOBS.update({job.name: job for job in jobs})
+
+
+plan(
+    Planned("live_back", "sessions_app.live_back.live_back", "* * * * * */30", timedelta(seconds=90),
             "marks sessions due that should be connected and are not"),
-    Planned("cleanup", cleanup, "*/10 * * * *", timedelta(minutes=25),
+    Planned("cleanup", "sessions_app.cleanup.cleanup", "*/10 * * * *", timedelta(minutes=25),
             "ends what is stuck, forgets what is old, quarantines unused device stores"),
 )  # fmt: skip
 
 
 def run(name: str) -> dict[str, int]:
     """Run a job now and record how it went; called by the cluster."""
-    planned = next(job for job in JOBS if job.name == name)
+    work = import_string(JOBS[name].work)
     began, now = time.monotonic(), timezone.now()
     counts: dict[str, int] = {}
     error = ""
     try:
-        counts = planned.work(now)
+        counts = work(now)
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
         raise
@@ -56,7 +65,7 @@ def run(name: str) -> dict[str, int]:
 
 def register(**kwargs: Any) -> None:
     """Bring the schedule in line with JOBS; one that staff paused stays paused."""
-    for job in JOBS:
+    for job in JOBS.values():
         Job.objects.get_or_create(name=job.name)
         Schedule.objects.update_or_create(
             name=job.name,
@@ -81,6 +90,6 @@ def late(now: datetime) -> list[str]:
     rows = Job.objects.in_bulk()
     paused = set(Schedule.objects.filter(repeats=0).values_list("name", flat=True))
     return [
-        job.name for job in JOBS
+        job.name for job in JOBS.values()
         if job.name not in paused and (job.name not in rows or rows[job.name].is_late(now, job.patience))
     ]  # fmt: skip

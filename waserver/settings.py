@@ -87,6 +87,8 @@ INSTALLED_APPS = [
     "encrypted_fields",
     "accounts",
     "sessions_app",
+    "messaging",
+    "monitoring",
     "waserver",
 ]
 MIDDLEWARE = [

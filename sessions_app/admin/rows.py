@@ -71,7 +71,7 @@ class JobAdmin(ReadOnlyAdmin):
 
     @display(description=lazy("what it does"))
     def purpose(self, job: Job) -> str:
-        return next((planned.purpose for planned in jobs.JOBS if planned.name == job.name), "")
+        return jobs.JOBS[job.name].purpose if job.name in jobs.JOBS else ""
 
     @display(description=lazy("last run"))
     def last_run(self, job: Job) -> str:
