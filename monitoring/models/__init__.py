@@ -1,0 +1,13 @@
+"""Health as rows: thresholds, samples, request counts, incidents."""
+
+from monitoring.models.entry import EntryKind, IncidentEntry
+from monitoring.models.incident import Incident, IncidentState, Severity
+from monitoring.models.request_count import RequestCount
+from monitoring.models.sample import HealthSample, Resolution
+from monitoring.models.slow_query import SlowQuery
+from monitoring.models.threshold import Threshold
+
+__all__ = [
+    "EntryKind", "HealthSample", "Incident", "IncidentEntry", "IncidentState", "RequestCount", "Resolution", "Severity",
+    "SlowQuery", "Threshold",
+]  # fmt: skip
