@@ -108,6 +108,22 @@ def test_a_port_in_use_is_one_sentence_that_names_the_process(tmp_path: Path) ->
     assert f"process {os.getpid()}" in answer.stderr
 
 
+def test_what_an_earlier_supervisor_left_running_is_named_and_other_installations_are_not(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
+                            env={"SUPERVISOR_SERVER_URL": f"unix://{mine / 'run' / 'supervisor.sock'}"})  # fmt: skip
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            answers = [run("server", "run", VAR_DIR=str(folder), PORT=port) for folder in (mine, other)]
+    finally:
+        left.kill()
+        left.communicate()
+    assert all(is_one_sentence(answer) for answer in answers), answers
+    assert f"kill {left.pid}`" in answers[0].stderr
+    assert f"Port {port}" in answers[1].stderr
+
+
 @pytest.mark.timeout(120)
 def test_the_server_starts_tells_the_password_once_and_ends_with_all_its_children(tmp_path: Path) -> None:
     port = free_port()

@@ -23,11 +23,12 @@ VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
 DEVICES_DIR = VAR_DIR / "devices"
 LOG_DIR = VAR_DIR / "log"
 RUN_DIR = VAR_DIR / "run"
+STATIC_ROOT = VAR_DIR / "static"
 
 
 def _make_folders() -> None:
     try:
-        for folder in (VAR_DIR, DEVICES_DIR, LOG_DIR, RUN_DIR):
+        for folder in (VAR_DIR, DEVICES_DIR, LOG_DIR, RUN_DIR, STATIC_ROOT):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = folder / ".writable"
             probe.touch()
@@ -124,7 +125,6 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 STATIC_URL = "static/"
-STATIC_ROOT = VAR_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
@@ -229,4 +229,5 @@ UNFOLD = {
     "SITE_SYMBOL": "forum",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"show_search": True, "navigation": "waserver.navigation.sidebar"},
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from django.conf import settings
 
 #: Seconds a program has to end: a host takes up to 10.
 STOP_SECONDS = 15
+#: Linux takes 107 bytes; supervisord first makes a socket with its process id behind the name.
+_SOCKET_PATH = 95
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,13 @@ def pid_file() -> Path:
 
 
 def socket_file() -> Path:
-    """Return where supervisord listens for supervisorctl."""
+    """Return where supervisord listens for supervisorctl: in VAR_DIR, unless its path is too long for a socket."""
     path: Path = settings.RUN_DIR / "supervisor.sock"
-    return path
+    if len(os.fsencode(path)) <= _SOCKET_PATH:
+        return path
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    # Not the temporary folder of the moment: every command must find the same one.
+    return Path("/tmp") / f"waserver-{os.getuid()}-{name}.sock"  # noqa: S108 - supervisord makes it with mode 0600
 
 
 def _escaped(value: object) -> str:

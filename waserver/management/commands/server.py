@@ -19,7 +19,7 @@ from django.db import OperationalError
 
 from sessions_app.whatsapp.client import WhatsAppError
 from sessions_app.whatsapp.library import find
-from waserver.supervision import pid_file, write_config
+from waserver.supervision import pid_file, socket_file, write_config
 
 
 class Command(BaseCommand):
@@ -47,8 +47,7 @@ class Command(BaseCommand):
                 raise CommandError(f"waserver already runs here (process {pid}). Stop it with Ctrl-C or `kill {pid}`.")
         except (OSError, ValueError, psutil.Error):
             pid_file().unlink(missing_ok=True)  # left by a crash
-        orphans = [p.pid for p in psutil.process_iter(["cmdline", "cwd"])
-                   if _is_ours(p.info["cmdline"] or [], p.info["cwd"] or "")]  # fmt: skip
+        orphans = [process.pid for process in psutil.process_iter(["environ"]) if _is_ours(process.info["environ"])]
         if orphans:
             numbers = " ".join(map(str, orphans))
             raise CommandError(
@@ -106,9 +105,13 @@ class Command(BaseCommand):
             raise CommandError(f"supervisord ended with {code}; see {settings.LOG_DIR / 'supervisord.log'}.")
 
 
-def _is_ours(command: list[str], folder: str) -> bool:
-    parts = ("run_session_host", "qcluster", "waserver.asgi:application")
-    return folder == str(settings.BASE_DIR) and any(part in command for part in parts)
+def _is_ours(environment: dict[str, str] | None) -> bool:
+    """Return whether a process with this environment was started by a supervisor of this installation.
+
+    supervisord tells each child its own address, which lies in VAR_DIR; other installations of the same code, and
+    what somebody runs by hand, have another or none.
+    """
+    return (environment or {}).get("SUPERVISOR_SERVER_URL") == f"unix://{socket_file()}"
 
 
 def _by_whom(port: int) -> str:
