@@ -21,6 +21,7 @@ def _seconds(name: str, default: float) -> timedelta:
 # ---- files -----------------------------------------------------------------------------------------------------
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
 DEVICES_DIR = VAR_DIR / "devices"
+MEDIA_DIR = VAR_DIR / "media"
 LOG_DIR = VAR_DIR / "log"
 RUN_DIR = VAR_DIR / "run"
 STATIC_ROOT = VAR_DIR / "static"
@@ -28,7 +29,7 @@ STATIC_ROOT = VAR_DIR / "static"
 
 def _make_folders() -> None:
     try:
-        for folder in (VAR_DIR, DEVICES_DIR, LOG_DIR, RUN_DIR, STATIC_ROOT):
+        for folder in (VAR_DIR, DEVICES_DIR, MEDIA_DIR, LOG_DIR, RUN_DIR, STATIC_ROOT):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = folder / ".writable"
             probe.touch()

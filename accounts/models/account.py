@@ -1,4 +1,4 @@
-"""Who: the WhatsApp accounts we manage."""
+"""Account: a WhatsApp identity we manage."""
 
 from __future__ import annotations
 

@@ -1,0 +1,16 @@
+"""Messages and what tells of them, as rows."""
+
+from messaging.models.bulk import Bulk, BulkRecipient, BulkState, RecipientState
+from messaging.models.chat import Chat, ContactPause
+from messaging.models.event import Event, EventCursor, EventKind
+from messaging.models.media import Media, MediaState
+from messaging.models.message import Direction, IdempotencyKey, Message, OnUncertain, Receipt
+from messaging.models.request import Ask, HostRequest
+from messaging.models.rules import AutoReply, AutoReplySent, Match, PacingRule
+from messaging.models.webhook import Delivery, DeliveryState, WebhookEndpoint
+
+__all__ = [
+    "Ask", "AutoReply", "AutoReplySent", "Bulk", "BulkRecipient", "BulkState", "Chat", "ContactPause", "Delivery",
+    "DeliveryState", "Direction", "Event", "EventCursor", "EventKind", "HostRequest", "IdempotencyKey", "Match",
+    "Media", "MediaState", "Message", "OnUncertain", "PacingRule", "Receipt", "RecipientState", "WebhookEndpoint",
+]  # fmt: skip

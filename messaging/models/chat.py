@@ -1,0 +1,112 @@
+"""Chat: one conversation of one account, and the pauses that hold its cold ones back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from accounts import phone
+from accounts.models import Account
+
+USER, GROUP, LID = "s.whatsapp.net", "g.us", "lid"
+
+
+class ChatQuerySet(models.QuerySet["Chat"]):
+    def of(self, account: Account | int, jid: str, *, number: str = "", lid: str = "", name: str = "") -> Chat:
+        """Return the account's chat with this JID, made when it is new; learns what is new of number, LID and name.
+
+        A person is one chat whether addressed by number or by LID. `number` is digits, `lid` the digits of the LID.
+        """
+        account_id = account if isinstance(account, int) else account.pk
+        user, server = jid.split("@", 1)
+        if server == USER:
+            number = number or user
+        elif server == LID:
+            lid = lid or user
+        known = Q(jid=jid)
+        if server != GROUP:
+            known |= Q(phone=number) if number else Q()
+            known |= Q(lid=lid) if lid else Q()
+            if number:
+                jid = f"{number}@{USER}"
+        chat = self.filter(known, account_id=account_id).order_by("pk").first()
+        if chat is None:
+            chat, _made = self.get_or_create(
+                account_id=account_id, jid=jid, defaults={"phone": number, "lid": lid, "name": name[:120]}
+            )
+            return chat
+        said = {"name": name[:120]} if server == GROUP else {"phone": number, "lid": lid, "name": name[:120]}
+        learned = {field: value for field, value in said.items() if value and getattr(chat, field) != value}
+        if learned:
+            for field, value in learned.items():
+                setattr(chat, field, value)
+            chat.save(update_fields=list(learned))
+        return chat
+
+
+class Chat(models.Model):
+    """With a person or a group. Messages leave it in the order they were accepted."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="chats", db_index=False)
+    jid = models.CharField(_("address"), max_length=80)
+    phone = models.CharField(_("phone number"), max_length=20, blank=True)
+    lid = models.CharField(_("LID"), max_length=40, blank=True)
+    name = models.CharField(_("name"), max_length=120, blank=True)
+    #: None while the person never wrote to us: a cold contact.
+    last_inbound_at = models.DateTimeField(_("last message from them"), null=True, blank=True)
+    last_message_at = models.DateTimeField(_("last message"), null=True, blank=True, db_index=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    objects = ChatQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("chat")
+        verbose_name_plural = _("chats")
+        constraints = [models.UniqueConstraint(fields=["account", "jid"], name="chat_once_per_account")]
+        indexes = [
+            models.Index(fields=["account", "phone"], name="chat_by_phone"),
+            models.Index(fields=["account", "lid"], name="chat_by_lid"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or phone.display(self.phone) or self.jid
+
+    @property
+    def is_group(self) -> bool:
+        """Return whether it is a group."""
+        return self.jid.endswith(f"@{GROUP}")
+
+    @property
+    def is_cold(self) -> bool:
+        """Return whether the person never wrote to us."""
+        return self.last_inbound_at is None and not self.is_group
+
+
+class ContactPauseQuerySet(models.QuerySet["ContactPause"]):
+    def until(self, account_id: int, now: datetime) -> datetime | None:
+        """Return until when this account writes to no cold contact, or None."""
+        open_ones = self.filter(account_id=account_id, until__gt=now, ended_at=None)
+        return open_ones.order_by("-until").values_list("until", flat=True).first()
+
+
+class ContactPause(models.Model):
+    """WhatsApp restricted an account (463): messages to people who never wrote to it wait; replies go on."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="contact_pauses")
+    code = models.IntegerField(_("code"))
+    started_at = models.DateTimeField(_("since"))
+    until = models.DateTimeField(_("until"), db_index=True)
+    ended_at = models.DateTimeField(_("ended early"), null=True, blank=True)
+
+    objects = ContactPauseQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("pause of cold contacts")
+        verbose_name_plural = _("pauses of cold contacts")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.code}"
