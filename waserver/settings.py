@@ -72,6 +72,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 X_FRAME_OPTIONS = "DENY"
+SITE_URL = env.str("SITE_URL", default=f"http://{BIND}:{PORT}").rstrip("/")  # as staff reach it: links in alerts
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # lets /metrics be read from elsewhere than this machine
 
 INSTALLED_APPS = [
     "daphne",
@@ -94,6 +96,7 @@ INSTALLED_APPS = [
     "waserver",
 ]
 MIDDLEWARE = [
+    "monitoring.endpoints.endpoints",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
