@@ -123,6 +123,7 @@ TABLE: dict[tuple[State, str], tuple[Any, Any]] = {
     (State.STOPPED, "by_staff"): (lazy("Stopped by your team."), lazy("Press “Start” to connect it.")),
     (State.STOPPED, "host_stopped"): (lazy("The session host was shut down."),
                                       lazy("It connects again as soon as a session host runs.")),
+    (State.STOPPED, "host_restart"): (lazy("The session host restarts."), lazy("It connects again by itself.")),
     (State.STOPPED, "handed_over"): (lazy("Moving to another session host."), ""),
     (State.STOPPED, "restart"): (lazy("Restarting."), ""),
     (State.STOPPED, "conflict"): (

@@ -33,7 +33,7 @@ FIELDS = [
 
 #: What may stand in an event: never a QR text or a code.
 _EVIDENCE = ("reason", "error", "phone", "expected", "label", "expires_at", "on_connect", "count", "platform",
-             "by", "quiet", "retry_at", "silent")  # fmt: skip
+             "by", "quiet", "retry_at", "silent", "why")  # fmt: skip
 
 
 @dataclass

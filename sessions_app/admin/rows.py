@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin import display
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
-from unfold.admin import ModelAdmin
+from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 
 from sessions_app import jobs
 from sessions_app.explanations import moment
-from sessions_app.models import Host, Job, RetryRule, SessionCommand, SessionEvent
+from sessions_app.models import Host, HostEvent, Job, RetryRule, SessionCommand, SessionEvent
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
@@ -31,13 +32,39 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+class HostEventInline(TabularInline):  # type: ignore[misc]
+    model = HostEvent
+    fields = readonly_fields = ["at", "kind", "actor", "reason"]
+    extra = 0
+    per_page = 20
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 @admin.register(Host)
 class HostAdmin(ReadOnlyAdmin):
-    list_display = ["name", "alive", "machine", "pid", "sessions", "capacity", "rss_mb", "fds", "heartbeat"]
+    list_display = ["name", "alive", "doing", "machine", "pid", "sessions", "capacity", "rss_mb", "fds", "heartbeat"]
+    actions = ["restart", "drain", "undrain"]
+    inlines = [HostEventInline]
 
     @display(description=lazy("running"), boolean=True)
     def alive(self, host: Host) -> bool:
         return host.is_live(timezone.now())
+
+    @display(description=lazy("what it does"))
+    def doing(self, host: Host) -> str:
+        if host.restart_requested_at is not None and host.is_live(timezone.now()):
+            return _("restarts, asked by %(by)s: %(why)s") % {
+                "by": host.restart_requested_by, "why": host.restart_reason or "–"
+            }  # fmt: skip
+        return _("gives its sessions to hosts with room") if host.draining else _("takes sessions")
 
     @display(description=lazy("memory (MB)"))
     def rss_mb(self, host: Host) -> str:
@@ -46,6 +73,27 @@ class HostAdmin(ReadOnlyAdmin):
     @display(description=lazy("last heartbeat"))
     def heartbeat(self, host: Host) -> str:
         return moment(host.heartbeat_at)
+
+    @action(description=lazy("Restart: hosts with room take its sessions"), permissions=["control"])
+    def restart(self, request: HttpRequest, hosts: QuerySet[Host]) -> None:
+        for host in hosts:
+            if host.request_restart(request.user, _("asked for in the admin")):
+                messages.success(request, _("%(host)s restarts within a few seconds.") % {"host": host})
+            else:
+                messages.warning(request, _("%(host)s does not run, or restarts already.") % {"host": host})
+
+    @action(description=lazy("Drain: take no sessions, give away those it has"), permissions=["control"])
+    def drain(self, request: HttpRequest, hosts: QuerySet[Host]) -> None:
+        done = [str(host) for host in hosts if host.drain(request.user, _("asked for in the admin"))]
+        messages.success(request, _("Giving their sessions away: %(hosts)s.") % {"hosts": ", ".join(done) or "–"})
+
+    @action(description=lazy("Take part again"), permissions=["control"])
+    def undrain(self, request: HttpRequest, hosts: QuerySet[Host]) -> None:
+        done = [str(host) for host in hosts if host.undrain(request.user, _("asked for in the admin"))]
+        messages.success(request, _("Taking sessions again: %(hosts)s.") % {"hosts": ", ".join(done) or "–"})
+
+    def has_control_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("sessions_app.change_host")
 
 
 @admin.register(SessionEvent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import platform
 import threading
@@ -22,9 +21,10 @@ from django.utils.module_loading import import_string
 
 from sessions_app.host.decision import Act, Limits, decide
 from sessions_app.host.runner import Means, Runner
-from sessions_app.host.watchdog import Watchdog, clock
+from sessions_app.host.sharing import fair_share, room
+from sessions_app.host.watchdog import EXIT_CODE, Watchdog, clock
 from sessions_app.host.writer import Writer
-from sessions_app.models import Host, Session, SessionCommand
+from sessions_app.models import Host, HostEvent, Session, SessionCommand
 from sessions_app.states import LIVE, State
 from sessions_app.whatsapp.client import Kind, WhatsApp
 
@@ -37,6 +37,8 @@ _HANDED_OVER = 5
 #: Clients end before their lease does, by this share of it.
 _MARGIN = 0.1
 _EXPIRE_EVERY = 5.0
+#: Seconds a host about to restart takes to give its sessions to others; what is left then comes back with it.
+_GIVE_AWAY_PATIENCE = 60.0
 #: Seconds SIGTERM leaves for stopping the clients, then for writing what is queued.
 _STOP_PATIENCE, _WRITE_PATIENCE = 6.0, 2.0
 
@@ -48,18 +50,26 @@ class SessionHost:
         self.name, self.capacity = name, capacity
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._process = psutil.Process()
+        self._row: Host
         self._whatsapp: WhatsApp | None = None
         self._loading = threading.Lock()
         self._watchdog = Watchdog()
         self._runners: dict[int, Runner] = {}
         self._renewed = self._expired = float("-inf")
-        self._live_hosts = 1
+        self._share, self._others, self._room = capacity, False, 0  # as of the last look at all hosts
+        self._draining = False
+        self._restart_by: float | None = None  # by when (of `clock`) the restart asked for happens at the latest
         self._limits = Limits(settings.CONNECT_TIMEOUT, settings.RECONNECT_GRACE, settings.KEEPALIVE_CHECK)
 
     def stop(self) -> None:
         """Ask the loop to end. Safe in a signal handler."""
         self._stopping.set()
         self._wake.set()
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0, or what makes any supervisor start the process again when that was asked for."""
+        return 0 if self._restart_by is None else EXIT_CODE
 
     def run(self) -> None:
         """Register, serve until `stop`, then stop all clients and give the leases back."""
@@ -88,7 +98,10 @@ class SessionHost:
             if clock() - self._expired >= _EXPIRE_EVERY:
                 self._expired = clock()
                 Session.objects.expire_leases(timezone.now())
-            self._claim()
+            if self._draining or self._restart_by is not None:
+                self._give_away()
+            else:
+                self._claim()
             self._refresh()
             self._reconcile()
         except (DatabaseError, InterfaceError) as error:
@@ -109,37 +122,65 @@ class SessionHost:
             heartbeat_at=now, sessions=sum(r.holds_client for r in self._runners.values()), rss=memory,
             fds=self._process.num_fds(),
         )  # fmt: skip
-        if not Host.objects.filter(pk=self._row.pk, boot=self._row.boot).exists():
-            _log.critical("Another process runs under the name %s: this one ends", self.name)
-            self.stop()
         self._renewed = began
         self._watchdog.extend(began + (settings.LEASE * (1 - _MARGIN)).total_seconds())
-        self._live_hosts = max(1, Host.objects.live(now).count())
-        self._share()
-
-    def _share(self) -> None:
-        """Give surplus to other hosts, a few at a time, keeping one more than the fair share."""
-        if self._live_hosts < 2:
+        mine = Host.objects.filter(pk=self._row.pk, boot=self._row.boot).first()
+        if mine is None:
+            _log.critical("Another process runs under the name %s: this one ends", self.name)
+            self.stop()
             return
-        surplus = len(self._runners) - self._fair_share() - 1
+        self._draining = mine.draining
+        if mine.restart_requested_at is not None and self._restart_by is None:
+            _log.info("A restart was asked for by %s: %s", mine.restart_requested_by, mine.restart_reason)
+            self._restart_by, self._row = clock() + _GIVE_AWAY_PATIENCE, mine
+        self._look_around(now)
+        self._hand_surplus_over()
+
+    def _look_around(self, now: datetime) -> None:
+        """Work out this host's fair share, and how much room the others have."""
+        loads = Host.objects.taking(now).loads()
+        waiting = Session.objects.claimable(now).count()
+        owned = Session.objects.filter(host__in=Host.objects.live(now)).count()
+        others = [load for pk, load in loads.items() if pk != self._row.pk]
+        self._others, self._room = bool(others), max(0, room(others) - waiting)
+        self._share = fair_share(owned + waiting, [self.capacity, *(capacity for capacity, _ in others)])
+
+    def _hand_surplus_over(self) -> None:
+        """Give surplus to other hosts, a few at a time, keeping one more than the fair share."""
+        if not self._others or self._draining or self._restart_by is not None:
+            return
+        surplus = len(self._runners) - self._share - 1
         calm = [r for r in self._runners.values() if r.row.state == State.CONNECTED and not r.leaving]
-        for runner in calm[: max(0, min(surplus, _HANDED_OVER))]:
+        for runner in calm[: max(0, min(surplus, _HANDED_OVER, self._room))]:
             runner.leaving = True
 
-    def _fair_share(self) -> int:
-        owned = Session.objects.filter(host__in=Host.objects.live(timezone.now())).count()
-        waiting = Session.objects.claimable(timezone.now()).count()
-        return math.ceil((owned + waiting) / self._live_hosts)
+    def _give_away(self) -> None:
+        """Hand sessions to hosts with room, some at a time; a host about to restart ends when that is done.
+
+        What nobody has room for stays connected here: better on a draining host than on none.
+        """
+        self._look_around(timezone.now())
+        leaving = sum(r.leaving for r in self._runners.values())
+        staying = [r for r in self._runners.values() if not r.leaving and r.row.state != State.PAIRING]
+        at_once = min(settings.HOST_CONCURRENT_STARTS, self._room) - leaving
+        for runner in staying[: max(0, at_once)]:
+            runner.leaving = True
+        if self._restart_by is not None and (
+            not self._runners or not (self._room or leaving) or clock() >= self._restart_by
+        ):
+            self.stop()
 
     def _claim(self) -> None:
         now = timezone.now()
-        room = self.capacity - len(self._runners)
+        free = self.capacity - len(self._runners)
         due = Session.objects.claimable(now).order_by("-account__important", "due_at").values_list("pk", flat=True)
-        candidates = list(due[: min(room, _CLAIMS)]) if room > 0 else []
+        candidates = list(due[: min(free, _CLAIMS)]) if free > 0 else []
         if not candidates:
             return
-        if self._live_hosts > 1:
-            candidates = candidates[: max(0, self._fair_share() - len(self._runners))]
+        # Now, not as of the last renewal: a host that just died must not keep its share from the living.
+        self._look_around(now)
+        if self._others:
+            candidates = candidates[: max(0, self._share - len(self._runners))]
         for pk in candidates:
             if Session.objects.claim(pk, self._row, now):
                 _log.info("Session %d is ours", pk)
@@ -219,8 +260,10 @@ class SessionHost:
             defaults={
                 "machine": machine, "pid": os.getpid(), "boot": uuid.uuid4().hex, "version": version("neonize"),
                 "capacity": self.capacity, "started_at": now, "heartbeat_at": now, "ended_at": None, "sessions": 0,
+                "restart_requested_at": None, "restart_requested_by": "", "restart_reason": "",
             },
         )  # fmt: skip
+        self._row.note(HostEvent.STARTED, "", f"process {os.getpid()} on {machine}")
         # Its sockets ended with the process, so nobody has to wait for these leases to run out.
         if freed := self._row.release_all(now):
             _log.info("Took over %d sessions of the earlier run of %s", freed, self.name)
@@ -233,6 +276,11 @@ class SessionHost:
                 self._whatsapp = factory(library=settings.WHATSAPP_LIBRARY, proxy=settings.WHATSAPP_PROXY)
             return self._whatsapp
 
+    def _why_it_ends(self) -> dict[str, str]:
+        if self._restart_by is None:
+            return {"reason": "host_stopped"}
+        return {"reason": "host_restart", "by": self._row.restart_requested_by, "why": self._row.restart_reason}
+
     def _shut_down(self, writer: Writer) -> None:
         """Stop the clients, write what was observed, give the leases back; within 10 s whatever hangs."""
         _log.info("Stopping %d sessions", len(self._runners))
@@ -243,13 +291,14 @@ class SessionHost:
             closing.join(_STOP_PATIENCE)
         for runner in self._runners.values():
             if runner.row.state in LIVE:
-                runner.note(Kind.STOPPED, reason="host_stopped")
+                runner.note(Kind.STOPPED, None, **self._why_it_ends())
         if not writer.finish(_WRITE_PATIENCE):
             _log.error("The last observations could not be written")
         now = timezone.now()
         try:
             self._row.release_all(now)
-            Host.objects.filter(pk=self._row.pk, boot=self._row.boot).update(ended_at=now, sessions=0)
+            if Host.objects.filter(pk=self._row.pk, boot=self._row.boot).update(ended_at=now, sessions=0):
+                self._row.note(HostEvent.ENDED, self._row.restart_requested_by, self._row.restart_reason)
         except (DatabaseError, InterfaceError) as error:
             _log.warning("The leases could not be given back and will run out: %s", error)
         self._watchdog.end()

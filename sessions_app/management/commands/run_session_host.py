@@ -39,7 +39,7 @@ class Command(OurCommand):
         host.run()
         logging.shutdown()
         # Threads may still hang inside the library, and nothing of ours is left to do.
-        os._exit(0)
+        os._exit(host.exit_code)
 
 
 def _keep_prints_apart(name: str) -> None:
