@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from accounts.models import Account
 from sessions_app.models import Session, SessionCommand
 from tests.installation import ROOT, Installation, answers, free_port, fresh, wait_for
 from tests.wasim import Wasim
+from waserver.supervision import socket_file
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -108,10 +110,13 @@ def test_a_port_in_use_is_one_sentence_that_names_the_process(tmp_path: Path) ->
     assert f"process {os.getpid()}" in answer.stderr
 
 
-def test_what_an_earlier_supervisor_left_running_is_named_and_other_installations_are_not(tmp_path: Path) -> None:
+def test_what_an_earlier_supervisor_left_running_is_named_and_other_installations_are_not(
+    tmp_path: Path, settings: Any
+) -> None:
     mine, other = tmp_path / "mine", tmp_path / "other"
+    settings.RUN_DIR = mine / "run"
     left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
-                            env={"SUPERVISOR_SERVER_URL": f"unix://{mine / 'run' / 'supervisor.sock'}"})  # fmt: skip
+                            env={"SUPERVISOR_SERVER_URL": f"unix://{socket_file()}"})  # fmt: skip
     try:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
