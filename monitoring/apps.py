@@ -1,4 +1,7 @@
+from datetime import timedelta
+
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -8,6 +11,15 @@ class MonitoringConfig(AppConfig):
     verbose_name = _("Health")
 
     def ready(self) -> None:
+        from monitoring.counting import watch_statements
         from monitoring.models import threshold
+        from sessions_app.jobs import Planned, plan
 
+        connection_created.connect(watch_statements, dispatch_uid="slow queries")
         post_migrate.connect(threshold.register, sender=self, dispatch_uid="thresholds")
+        plan(
+            Planned("health", "monitoring.health.health", "* * * * * 15,45", timedelta(seconds=90),
+                    "measures, draws the cards, opens and resolves incidents"),
+            Planned("health_rollup", "monitoring.rollup.rollup", "7 * * * *", timedelta(hours=2, minutes=10),
+                    "turns readings into hours and days, forgets what is old"),
+        )  # fmt: skip

@@ -67,6 +67,7 @@ class Metric:
     kind: Kind = Kind.SYSTEM
     decimals: int = 0
     per_account: bool = False
+    incidents: bool = True  # False: monitoring/causes.py tells the incidents, each with its subject
     default: Default | None = None
 
     def shown(self, value: float | None) -> str:
@@ -95,16 +96,18 @@ _ALL = (
            "monitoring.measuring.operations.failed_requests",
            lazy("API requests answered with a server error and failed requests to WhatsApp in the last 60 minutes."),
            per_account=True, default=Default(10, 50, Action.NOTIFY)),
-    Metric("sessions_offline", lazy("Sessions not connected"), "", 5, "monitoring.measuring.sessions.offline",
-           lazy("Paired sessions that should be online and are not connected.")),
+    Metric("sessions_offline", lazy("Sessions not connected"), "%", 5, "monitoring.measuring.sessions.offline",
+           lazy("Share of the paired sessions that should be online and are not connected."),
+           decimals=1, incidents=False, default=Default(5, 20, Action.NONE)),
     Metric("hosts_silent", lazy("Silent hosts"), "", 6, "monitoring.measuring.processes.hosts_silent",
            lazy("Session hosts that gave no sign of life within the length of a lease and were not stopped."),
-           default=Default(0, 0.5, Action.NONE)),
+           incidents=False, default=Default(0, 0.5, Action.NONE)),
     Metric("live_back_age", lazy("Cluster"), "s", 7, "monitoring.measuring.processes.live_back_age",
            lazy("Seconds since live_back last ran: beyond 90 the cluster has stopped or is overloaded."),
-           default=Default(60, 90, Action.NONE)),
+           incidents=False, default=Default(60, 90, Action.NONE)),
     Metric("backlog", lazy("Backlog"), "", 8, "monitoring.measuring.backlog.backlog",
-           lazy("Messages that wait to be sent and webhook calls that wait to be delivered.")),
+           lazy("Messages that wait to be sent and webhook calls that wait to be delivered."),
+           default=Default(1000, 10000, Action.NONE)),
 )  # fmt: skip
 
 #: Name -> metric, in the order of their cards.

@@ -13,6 +13,7 @@ if "WASERVER_TEST_FOLDER" not in os.environ:  # workers of one run share it
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 os.environ["VAR_DIR"] = os.environ["WASERVER_TEST_FOLDER"]
 os.environ["SECRET_KEY"] = "for tests only"
+os.environ["COLLECT_INTERVAL"] = "0"  # no thread of ours writes beside a test's transaction
 for name in ("DATABASE_URL", "REDIS_URL"):
     if value := os.environ.get(f"TEST_{name}"):
         os.environ[name] = value

@@ -87,7 +87,8 @@ class Installation:
             (folder / name).mkdir(parents=True, exist_ok=True)
         self.environment = {
             **os.environ, **(sim.environment() if sim else {}), "VAR_DIR": str(folder), "PYTHONUNBUFFERED": "1",
-            "DATABASE_URL": _database_url(), "RETRY_TIME_SCALE": str(SCALE), "RECONNECT_GRACE": "2", **environment,
+            "DATABASE_URL": _database_url(), "RETRY_TIME_SCALE": str(SCALE), "RECONNECT_GRACE": "2",
+            "COLLECT_INTERVAL": "1", **environment,
         }  # fmt: skip
 
     # -- processes

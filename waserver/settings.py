@@ -99,6 +99,7 @@ MIDDLEWARE = [
     "monitoring.endpoints.endpoints",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
+    "monitoring.middleware.CountRequests",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -211,6 +212,16 @@ LOG_RETENTION = timedelta(days=env.int("LOG_RETENTION_DAYS", default=30))
 RETRY_TIME_SCALE = env.float("RETRY_TIME_SCALE", default=1.0)
 #: How often a watched page looks for changes when no hint arrives.
 WATCH_INTERVAL = _seconds("WATCH_INTERVAL", 0.5)
+
+# ---- health -----------------------------------------------------------------------------------------------------
+#: Bytes all processes on this machine may use together; 0: the container's limit, else the machine's memory.
+MEMORY_LIMIT = env.int("MEMORY_LIMIT_MB", default=0) * 1_000_000
+COLLECT_INTERVAL = _seconds("COLLECT_INTERVAL", 5)  # between two writes of request counts; 0: none
+SLOW_QUERY = _seconds("SLOW_QUERY", 0.5)  # a statement that takes longer is written down
+HEALTH_DETAIL = timedelta(hours=env.int("HEALTH_DETAIL_HOURS", default=26))  # readings and minutes are kept so long
+HEALTH_HOURLY = timedelta(days=env.int("HEALTH_HOURLY_DAYS", default=365))
+HEALTH_DAILY = timedelta(days=env.int("HEALTH_DAILY_DAYS", default=1825))
+INCIDENT_RETENTION = timedelta(days=env.int("INCIDENT_RETENTION_DAYS", default=365))
 
 # ---- logging ----------------------------------------------------------------------------------------------------
 LOGGING = {

@@ -125,6 +125,17 @@ class Incident(models.Model):
             incident.record(change, now, text=title)
         return incident, change
 
+    def seen(self, at: datetime, evidence: dict[str, Any]) -> None:
+        """It is still bad."""
+        self.last_breach_at, self.evidence = at, {**self.evidence, **evidence}
+        self.save(update_fields=["last_breach_at", "evidence"])
+
+    def fold_into(self, parent: Incident, now: datetime) -> None:
+        """Show it under the incident that explains it."""
+        self.parent = parent
+        self.save(update_fields=["parent"])
+        self.record(EntryKind.FOLDED, now, text=parent.title)
+
     def escalate(self, now: datetime, title: str) -> None:
         """From warning to critical."""
         self.severity, self.title = Severity.CRITICAL, title[:200]

@@ -32,6 +32,10 @@ class RequestCount(models.Model):
     errors = models.PositiveIntegerField(_("server errors"), default=0)
     buckets = models.JSONField(_("histogram"), default=dict)  # {bucket: count}, only those that are not empty
 
+    #: What tells one row from another, and what it says.
+    KEY = ("span", "at", "route", "process")
+    VALUES = ("count", "errors", "buckets")
+
     objects = RequestCountQuerySet.as_manager()
 
     class Meta:

@@ -38,6 +38,10 @@ class HealthSample(models.Model):
     maximum = models.FloatField(_("highest"))
     count = models.PositiveIntegerField(_("readings"), default=1)
 
+    #: What tells one row from another, and what it says.
+    KEY = ("metric", "subject", "resolution", "at")
+    VALUES = ("value", "minimum", "maximum", "count")
+
     objects = HealthSampleQuerySet.as_manager()
 
     class Meta:

@@ -1,0 +1,1 @@
+"""How each metric is measured: one function each, by subject. `moment.Moment` says when and about whom."""

@@ -1,0 +1,76 @@
+"""Memory: what all processes of this installation hold on this machine, and what they may hold."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from django.conf import settings
+
+from monitoring.measuring.moment import Measured, Moment
+
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+#: Words in the command line of our programs, and what each is called.
+_PROGRAMS = {
+    "run_session_host": "host", "qcluster": "cluster", "waserver.asgi:application": "web", "supervisord": "supervisor",
+    "manage.py": "command",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of ours: its id, what it is, and its resident memory in bytes."""
+
+    pid: int
+    name: str
+    rss: int
+
+
+def memory_usage(moment: Moment) -> Measured:
+    """Return the share of the limit in use, in percent."""
+    return {"": 100 * sum(process.rss for process in processes()) / limit()}
+
+
+def limit() -> int:
+    """Return the bytes we may use: MEMORY_LIMIT_MB, else the container's limit (cgroup v2), else the machine's."""
+    total: int = settings.MEMORY_LIMIT or psutil.virtual_memory().total
+    if not settings.MEMORY_LIMIT:
+        with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or "max"
+            total = min(total, int(_CGROUP.read_text()))
+    return total
+
+
+def processes() -> list[Process]:
+    """Return the processes of this installation on this machine, with their children."""
+    found: dict[int, Process] = {}
+    for process in psutil.process_iter():
+        try:
+            name = _ours(process)
+            if not name or process.pid in found:
+                continue
+            for one in (process, *process.children(recursive=True)):
+                label = name if one.pid == process.pid else _program(one.cmdline()) or f"{name}, child"
+                found.setdefault(one.pid, Process(one.pid, label, one.memory_info().rss))
+        except psutil.Error:  # it has ended meanwhile, or is not ours to look into
+            continue
+    return sorted(found.values(), key=lambda process: -process.rss)
+
+
+def _ours(process: psutil.Process) -> str:
+    """Return what a process is to this installation, or ""."""
+    if process.uids().real != os.getuid():
+        return ""
+    name = _program(process.cmdline())
+    if not name or Path(process.cwd()) != Path(settings.BASE_DIR):
+        return ""
+    # Another installation may run from the same folder, with a VAR_DIR of its own.
+    folder = process.environ().get("VAR_DIR")
+    return name if folder is None or Path(folder).resolve() == settings.VAR_DIR else ""
+
+
+def _program(command: list[str]) -> str:
+    words = {Path(word).name for word in command}
+    return next((name for word, name in _PROGRAMS.items() if word in words), "")
