@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import datetime as dt
 import json
 import os
 import socket
@@ -14,8 +16,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sessions_app.whatsapp.client import Kind, Observation, WhatsAppError
-from tests.contract_sides import PATIENCE, Seen, Side, Subject
+from sessions_app.whatsapp import client as client_module
+from sessions_app.whatsapp import inbound as inbound_module
+from sessions_app.whatsapp.client import Kind, NotSent, Observation, Sent, Unknown, WhatsAppError
+from sessions_app.whatsapp.contents import Content, Media, pack
+from sessions_app.whatsapp.inbound import load
+from tests.contract_sides import PATIENCE, Heard, Seen, Side, Subject
 from tests.wasim import Wasim
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +42,7 @@ class Driver:
         self._answers: dict[int, dict[str, Any]] = {}
         self._answered = threading.Condition()
         self.observers: dict[str, Seen] = {}
+        self.receivers: dict[str, Heard] = {}
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -51,6 +58,11 @@ class Driver:
             assert self._answered.wait_for(lambda: number in self._answers or self.ended(), timeout)
         assert number in self._answers, f"the driver ended with {self.process.wait(5)}"
         answer = self._answers[number]
+        if "not_sent" in answer:
+            code, sentence, retryable, given = answer["not_sent"]
+            raise NotSent(code, sentence, retryable=retryable, number=given)
+        if "unknown" in answer:
+            raise Unknown(answer["unknown"])
         if "refused" in answer:
             raise WhatsAppError(answer["refused"])
         assert "error" not in answer, answer
@@ -89,6 +101,9 @@ class Driver:
                         datetime.fromisoformat(message["at"]),
                     ))  # fmt: skip
                     continue
+                if "to" in message:
+                    self.receivers[message["to"]](load(message["inbound"].encode()))
+                    continue
                 with self._answered:
                     self._answers[message["id"]] = message
                     self._answered.notify_all()
@@ -103,6 +118,28 @@ class RealSubject(Subject):
         super().__init__(store)
         self._driver, self.name = driver, name
         driver.observers[name] = self.seen
+        driver.receivers[name] = self.heard
+
+    def send(self, chat: str, content: Content) -> Sent:
+        return self.sent(self.begin_send(chat, content))
+
+    def begin_send(self, chat: str, content: Content) -> int:
+        """Send without waiting; `sent` waits."""
+        data = base64.b64encode(content.data if isinstance(content, Media) else b"").decode()
+        return self.begin("send", chat=chat, kind=content.kind, content=pack(content), data=data)
+
+    def sent(self, number: int) -> Sent:
+        """Return the outcome of `begin_send`."""
+        identity, at = self._driver.answer(number)
+        return Sent(identity, datetime.fromisoformat(at))
+
+    def talk(self, what: str, **arguments: Any) -> Any:
+        if "source" in arguments:
+            arguments["source"] = base64.b64encode(arguments["source"]).decode()
+            return base64.b64decode(self._driver.ask("talk", name=self.name, what=what, arguments=arguments))
+        names = {**vars(client_module), **vars(inbound_module), "datetime": dt}
+        answer = self._driver.ask("talk", name=self.name, what=what, arguments=arguments)
+        return eval(answer, names)  # our own reprs
 
     def ask(self, what: str, **arguments: Any) -> Any:
         return self._driver.ask(what, name=self.name, **arguments)
@@ -180,6 +217,9 @@ class RealSide(Side):
 
     def most_live(self, phone: str) -> int:
         return self.sim.most_live(phone)
+
+    def refuse_messages(self, phone: str, code: int | None) -> None:
+        self.sim.faults.ack_error(phone, code)
 
 
 __all__ = ["PATIENCE", "Driver", "RealSide"]

@@ -13,11 +13,49 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sessions_app.whatsapp.client import Kind, Observation, PairFailure
+from sessions_app.whatsapp import outgoing
+from sessions_app.whatsapp.client import Kind, Observation, PairFailure, Sent
+from sessions_app.whatsapp.contents import Content
 from sessions_app.whatsapp.fake import FakeWhatsApp
+from sessions_app.whatsapp.inbound import Inbound, Message, Receipt, ReceiptKind
 from sessions_app.whatsapp.symptoms import TERMINAL
 
 PATIENCE = 20.0
+
+
+class Heard:
+    """What arrived, in order; waits for what is to come."""
+
+    def __init__(self) -> None:
+        self.all: list[Inbound] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, inbound: Inbound) -> None:
+        with self._changed:
+            self.all.append(inbound)
+            self._changed.notify_all()
+
+    @property
+    def messages(self) -> list[Message]:
+        """Return the messages so far."""
+        return [each for each in self.all if isinstance(each, Message)]
+
+    def message(self, nth: int = 1) -> Message:
+        """Return the nth message, waiting for it."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.messages) >= nth, PATIENCE), self.all
+            return self.messages[nth - 1]
+
+    def receipt(self, identity: str, kind: ReceiptKind) -> Receipt:
+        """Return the first receipt of that kind for a message, waiting for it."""
+
+        def found() -> list[Receipt]:
+            return [each for each in self.all
+                    if isinstance(each, Receipt) and identity in each.ids and each.kind is kind]  # fmt: skip
+
+        with self._changed:
+            assert self._changed.wait_for(found, PATIENCE), self.all
+            return found()[0]
 
 
 class Seen:
@@ -58,11 +96,19 @@ class Subject(ABC):
     """A client or pairing under test."""
 
     def __init__(self, store: str) -> None:
-        self.store, self.seen = store, Seen()
+        self.store, self.seen, self.heard = store, Seen(), Heard()
 
     @abstractmethod
     def ask(self, what: str, **arguments: Any) -> Any:
         """Call a method of the client or pairing. Raises WhatsAppError when it does."""
+
+    @abstractmethod
+    def send(self, chat: str, content: Content) -> Sent:
+        """Send a message to an address. Raises NotSent or Unknown."""
+
+    @abstractmethod
+    def talk(self, what: str, **arguments: Any) -> Any:
+        """Ask something else of client.Client."""
 
     def stop(self) -> None:
         """Stop the client."""
@@ -136,6 +182,8 @@ class Side(ABC):
     def dead_proxy(self) -> str: ...
     @abstractmethod
     def most_live(self, phone: str) -> int: ...
+    @abstractmethod
+    def refuse_messages(self, phone: str, code: int | None) -> None: ...
 
 
 class FakeSubject(Subject):
@@ -148,6 +196,13 @@ class FakeSubject(Subject):
             arguments = {"timeout": timedelta(seconds=arguments["seconds"])}
         result = getattr(self.inner, what)(**arguments)
         return result.total_seconds() if isinstance(result, timedelta) else result
+
+    def send(self, chat: str, content: Content) -> Sent:
+        sent: Sent = self.inner.send(chat, content)
+        return sent
+
+    def talk(self, what: str, **arguments: Any) -> Any:
+        return getattr(self.inner, what)(**arguments)
 
 
 class FakeSide(Side):
@@ -162,7 +217,7 @@ class FakeSide(Side):
 
     def connect(self, store: str, proxy: str = "") -> Subject:
         subject = FakeSubject(store)
-        subject.inner = self.whatsapp.connect(store, proxy, subject.seen)
+        subject.inner = self.whatsapp.connect(store, proxy, subject.seen, subject.heard)
         return subject
 
     def pair(self, phone: str = "", proxy: str = "") -> Subject:
@@ -215,3 +270,8 @@ class FakeSide(Side):
 
     def most_live(self, phone: str) -> int:
         return self.whatsapp.server.most_live.get(self.stores[phone], 0)
+
+    def refuse_messages(self, phone: str, code: int | None) -> None:
+        if code is not None:
+            failure = outgoing.failure(f"server returned error {code}")
+            self.whatsapp.fail_sends(phone, failure)

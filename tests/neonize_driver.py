@@ -7,6 +7,7 @@ likes on stdout.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import resource
@@ -18,7 +19,19 @@ from datetime import timedelta
 from typing import Any
 
 from sessions_app.whatsapp import neonize_client, upstream
-from sessions_app.whatsapp.client import Client, Observation, Observe, Pairing, WhatsAppError
+from sessions_app.whatsapp.client import (
+    Client,
+    NotSent,
+    Observation,
+    Observe,
+    Pairing,
+    Receive,
+    Typing,
+    Unknown,
+    WhatsAppError,
+)
+from sessions_app.whatsapp.contents import unpack
+from sessions_app.whatsapp.inbound import Inbound, dump
 from sessions_app.whatsapp.neonize_client import NeonizeWhatsApp
 
 
@@ -41,6 +54,10 @@ class Driver:
         try:
             act: Callable[..., Any] = getattr(self, "do_" + command.pop("do"))
             answer["result"] = act(**command)
+        except NotSent as error:
+            answer["not_sent"] = [error.code, str(error), error.retryable, error.number]
+        except Unknown as error:
+            answer["unknown"] = str(error)
         except WhatsAppError as error:
             answer["refused"] = str(error)
         except Exception as error:  # noqa: BLE001 - told to the test
@@ -58,9 +75,29 @@ class Driver:
 
         return observe
 
+    def _receiver(self, name: str) -> Receive:
+        def receive(inbound: Inbound) -> None:
+            self._send({"to": name, "inbound": dump(inbound).decode()})
+
+        return receive
+
     def do_connect(self, name: str, store: str, proxy: str) -> None:
         """Start a client."""
-        self._clients[name] = self._whatsapp.connect(store, proxy, self._observer(name))
+        self._clients[name] = self._whatsapp.connect(store, proxy, self._observer(name), self._receiver(name))
+
+    def do_send(self, name: str, chat: str, kind: str, content: dict[str, Any], data: str) -> list[str]:
+        """Send a message; return its id and when."""
+        sent = self._clients[name].send(chat, unpack(kind, content, base64.b64decode(data)))
+        return [sent.id, sent.at.isoformat()]
+
+    def do_talk(self, name: str, what: str, arguments: dict[str, Any]) -> Any:
+        """Ask a client something else; the answer as its repr, or as base64 for bytes."""
+        if "source" in arguments:
+            arguments["source"] = base64.b64decode(arguments["source"])
+        if "state" in arguments:
+            arguments["state"] = Typing(arguments["state"])
+        answer = getattr(self._clients[name], what)(**arguments)
+        return base64.b64encode(answer).decode() if isinstance(answer, bytes) else repr(answer)
 
     def do_stop(self, name: str) -> None:
         """Stop a client."""

@@ -6,11 +6,14 @@ for fast tests; `tests/test_client_contract.py` runs the same cases against both
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
+
+from sessions_app.whatsapp.contents import Content
+from sessions_app.whatsapp.inbound import Inbound, Person
 
 
 class Kind(StrEnum):
@@ -75,8 +78,79 @@ class Observation:
 Observe = Callable[[Observation], None]
 
 
+#: Called from library threads for what arrives, which WhatsApp will not send again: it must be on disk when this
+#: returns, soon, and without the database.
+Receive = Callable[[Inbound], None]
+
+
 class WhatsAppError(Exception):
     """A request to WhatsApp failed; the text is one sentence for a person."""
+
+
+class NotSent(WhatsAppError):
+    """A message was certainly not sent. `code` is stable, `number` WhatsApp's where it gave one."""
+
+    def __init__(self, code: str, sentence: str, *, retryable: bool = False, number: int | None = None) -> None:
+        super().__init__(sentence)
+        self.code, self.retryable, self.number = code, retryable, number
+
+
+class Unknown(WhatsAppError):
+    """A message was handed over, and whether it was sent is not known. It must not be sent again without a decision."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """WhatsApp's server has the message: its id, and when it took it."""
+
+    id: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Contact:
+    """Whether a number (digits) is on WhatsApp, and as whom."""
+
+    phone: str
+    person: Person
+    on_whatsapp: bool
+    name: str = ""  # the verified name of a business
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A profile picture. The address is WhatsApp's and expires."""
+
+    id: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody in a group."""
+
+    person: Person
+    admin: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group the account is in."""
+
+    address: str
+    name: str
+    topic: str
+    owner: Person
+    created_at: datetime | None
+    members: tuple[Member, ...]
+
+
+class Typing(StrEnum):
+    """What a chat shows the other side."""
+
+    COMPOSING = "composing"
+    RECORDING = "recording"
+    PAUSED = "paused"
 
 
 class Client(Protocol):
@@ -101,6 +175,36 @@ class Client(Protocol):
         Raises WhatsAppError when WhatsApp did not confirm; then nothing was deleted.
         """
 
+    # Each of these blocks until WhatsApp answers (up to 75 s, a send some minutes) and cannot be cancelled. Except for
+    # `send` they raise WhatsAppError when they fail.
+
+    def send(self, chat: str, content: Content) -> Sent:
+        """Send to an address. Raises NotSent (certainly not sent) or Unknown; one at a time for a client."""
+
+    def lookup(self, phones: Sequence[str]) -> list[Contact]:
+        """Return for each number (digits), in order, whether it is on WhatsApp."""
+
+    def picture(self, address: str, preview: bool = False) -> Picture | None:
+        """Return somebody's profile picture, None where there is none or it is not shown to us."""
+
+    def groups(self) -> list[Group]:
+        """Return the groups the account is in."""
+
+    def group(self, address: str) -> Group:
+        """Return one group."""
+
+    def typing(self, chat: str, state: Typing) -> None:
+        """Show the other side what the account is doing."""
+
+    def available(self, available: bool) -> None:
+        """Be shown as online, or not."""
+
+    def mark_read(self, chat: str, sender: str, ids: Sequence[str]) -> None:
+        """Tell `sender` that these messages of theirs were read."""
+
+    def download(self, source: bytes) -> bytes:
+        """Return the file of a received Media, by its `source`."""
+
 
 class Pairing(Protocol):
     """One pairing under way. Observes QR or PAIR_CODE, PAIR_SCANNED, then PAIRED or PAIR_FAILED.
@@ -124,10 +228,11 @@ class Pairing(Protocol):
 class WhatsApp(Protocol):
     """The library as a whole, one per process. All methods are thread-safe and may block for seconds."""
 
-    def connect(self, store: str, proxy: str, observe: Observe) -> Client:
+    def connect(self, store: str, proxy: str, observe: Observe, receive: Receive | None = None) -> Client:
         """Start a client on a paired device store and return after its first sign of life.
 
-        `store` is a path (or a PostgreSQL URL), `proxy` a URL or "" for the default.
+        `store` is a path (or a PostgreSQL URL), `proxy` a URL or "" for the default. Without `receive` what arrives is
+        dropped.
         Failures are observed, never raised, except a missing or wrong library (WhatsAppError).
         """
 

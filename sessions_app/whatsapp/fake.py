@@ -10,9 +10,11 @@ import threading
 import time
 from datetime import timedelta
 
-from sessions_app.whatsapp.client import Kind, Observation, Observe, PairFailure
+from sessions_app.whatsapp.client import Group, Kind, Member, Observation, Observe, PairFailure, Picture, Receive
 from sessions_app.whatsapp.fake_client import FakeClient, FakePairing, FakeServer, Start
 from sessions_app.whatsapp.fake_store import FakeStore, Identity
+from sessions_app.whatsapp.fake_talk import Failure, Handed
+from sessions_app.whatsapp.inbound import GROUPS, USERS, Person
 from sessions_app.whatsapp.symptoms import connect_failed
 
 
@@ -26,11 +28,11 @@ class FakeWhatsApp:
 
     # -- client.WhatsApp
 
-    def connect(self, store: str, proxy: str, observe: Observe) -> FakeClient:
+    def connect(self, store: str, proxy: str, observe: Observe, receive: Receive | None = None) -> FakeClient:
         """Start a client; what it observes first is observed before this returns."""
         with self.server.lock:
             self.server.starts.append(Start(store, proxy or self._proxy, time.monotonic()))
-            client = FakeClient(self.server, store, observe)
+            client = FakeClient(self.server, store, observe, receive)
             self._mine.append(client)
             if reason := self.server.unreachable(proxy or self._proxy):
                 client.observe(connect_failed(408, reason, "The network is down, as scripted."))
@@ -141,3 +143,34 @@ class FakeWhatsApp:
     def hold_stop(self, store: str) -> threading.Event:
         """Let `stop` of this store's client block until the returned event is set."""
         return self.server.stop_gates.setdefault(store, threading.Event())
+
+    # -- the script: conversations, by phone (digits)
+
+    @property
+    def handed(self) -> list[Handed]:
+        """Return the messages handed to the server, in order."""
+        return self.server.post.handed
+
+    def fail_sends(self, phone: str, *failures: Failure) -> None:
+        """Answer the next sends of this phone with these. A message that ends Unknown arrives all the same."""
+        self.server.post.failures.setdefault(phone, []).extend(failures)
+
+    def hold_sends(self, phone: str) -> threading.Event:
+        """Let sends of this phone block until the returned event is set."""
+        return self.server.post.gates.setdefault(phone, threading.Event())
+
+    def absent(self, phone: str) -> None:
+        """Let this number not be on WhatsApp."""
+        self.server.post.absent.add(phone)
+
+    def make_group(self, number: str, name: str, phones: list[str]) -> str:
+        """Make a group of these phones, the first its owner; return its address."""
+        people = [Person(phone, Identity.of(phone, "").lid) for phone in phones]
+        members = tuple(Member(person, person is people[0]) for person in people)
+        address = f"{number}@{GROUPS}"
+        self.server.post.groups[address] = Group(address, name, "", people[0], None, members)
+        return address
+
+    def set_picture(self, phone: str, url: str) -> None:
+        """Give somebody a profile picture."""
+        self.server.post.pictures[f"{phone}@{USERS}"] = Picture("1", url)

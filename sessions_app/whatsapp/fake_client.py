@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sessions_app.whatsapp.client import Kind, Observation, Observe, PairFailure, WhatsAppError
+from sessions_app.whatsapp.client import Kind, Observation, Observe, PairFailure, Receive, WhatsAppError
 from sessions_app.whatsapp.fake_store import FakeStore, Identity
+from sessions_app.whatsapp.fake_talk import FakeTalk, Post
+from sessions_app.whatsapp.inbound import Inbound, Message, ReceiptKind
 from sessions_app.whatsapp.symptoms import TERMINAL, banned, connect_failed
 
 
@@ -39,6 +41,7 @@ class FakeServer:
     network_error: str = ""
     dead_proxies: set[str] = field(default_factory=set)
     refused_phones: set[str] = field(default_factory=set)
+    post: Post = field(default_factory=Post)
 
     def opened(self, store: str) -> None:
         """Count a live connection."""
@@ -62,11 +65,12 @@ class FakeServer:
         return "proxy_unreachable" if proxy in self.dead_proxies else self.network_error
 
 
-class FakeClient:
+class FakeClient(FakeTalk):
     """One running fake client. Implements client.Client."""
 
-    def __init__(self, server: FakeServer, store: str, observe: Observe) -> None:
-        self._server, self._store, self._observe = server, store, observe
+    def __init__(self, server: FakeServer, store: str, observe: Observe, receive: Receive | None = None) -> None:
+        self._server, self._store, self._observe, self._receive = server, store, observe, receive
+        self.post = server.post
         self._file = FakeStore(store)
         self._stopped = self._ended = False
         self.online = False
@@ -123,6 +127,7 @@ class FakeClient:
             self._server.opened(self._store)
         self.online = True
         self.observe(Observation(Kind.CONNECTED, None, identity.detail()))
+        self.post.came(identity.phone, self)
 
     def observe(self, observation: Observation) -> None:
         """Pass on what happens to this client, unless it is over."""
@@ -134,10 +139,25 @@ class FakeClient:
                 self._offline()
             self._observe(observation)
 
+    def identity(self) -> Identity | None:
+        """Return who is connected."""
+        return self._file.read() if self.online else None
+
+    def deliver(self, inbound: Inbound) -> None:
+        """Take what arrived; a message is confirmed to its sender."""
+        if self._receive is not None:
+            self._receive(inbound)
+        me = self.identity()
+        if isinstance(inbound, Message) and me is not None:
+            self.post.receipt(me, inbound.sender.phone, inbound.chat, [inbound.id], ReceiptKind.DELIVERED)
+
     def _offline(self) -> None:
         if self.online:
             self.online = False
             self._server.closed(self._store)
+            for phone, client in list(self.post.online.items()):
+                if client is self:
+                    self.post.went(phone, self)
 
 
 class FakePairing:

@@ -62,6 +62,26 @@ _START = (
 )  # fmt: skip
 
 
+_DATA = (ctypes.c_char_p, ctypes.c_int)
+#: Calls that answer with a protobuf message -> their arguments after the uuid. None of them ends the process when the
+#: client is gone.
+_QUERIES = {
+    "SendMessage": (*_DATA, *_DATA),  # to whom, Message
+    "Upload": (*_DATA, ctypes.c_int),  # bytes, kind of file
+    "DownloadAny": _DATA,  # Message
+    "IsOnWhatsApp": _DATA,  # numbers, separated by blanks
+    "GetProfilePicture": (*_DATA, *_DATA),  # of whom, GetProfilePictureParams
+    "GetJoinedGroups": (),
+    "GetGroupInfo": _DATA,
+}  # fmt: skip
+#: Calls that answer with an error text ("" is success).
+_COMMANDS = {
+    "SendChatPresence": (*_DATA, ctypes.c_int, ctypes.c_int),  # where, state, medium
+    "SendPresence": (ctypes.c_char_p,),
+    "MarkRead": (ctypes.c_char_p, ctypes.c_int, *_DATA, *_DATA, ctypes.c_char_p),  # ids, when, chat, sender, receipt
+}  # fmt: skip
+
+
 class Library:
     """The loaded library. Only the calls below are ever made; `gate` orders them."""
 
@@ -84,6 +104,12 @@ class Library:
         self._go.Logout.argtypes, self._go.Logout.restype = (ctypes.c_char_p,), ctypes.c_void_p
         self._go.PairPhone.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int)
         self._go.PairPhone.restype = ctypes.POINTER(_Bytes)
+        for name, kinds in _QUERIES.items():
+            call = getattr(self._go, name)
+            call.argtypes, call.restype = (ctypes.c_char_p, *kinds), ctypes.POINTER(_Bytes)
+        for name, kinds in _COMMANDS.items():
+            call = getattr(self._go, name)
+            call.argtypes, call.restype = (ctypes.c_char_p, *kinds), ctypes.c_void_p
         self._go.FreeString.argtypes, self._go.FreeString.restype = (ctypes.c_void_p,), None
         self._go.FreeBytesStruct.argtypes = (ctypes.POINTER(_Bytes),)
         self._go.FreeBytesStruct.restype = None
@@ -109,9 +135,22 @@ class Library:
     def pair_phone(self, uuid: bytes, parameters: bytes) -> bytes:
         """Ask for an 8-character code; PairPhoneParams in, PairPhoneReturnFunction out."""
         self.gate.call_begins()
-        answer = self._go.PairPhone(uuid, parameters, len(parameters))
+        return self._bytes(self._go.PairPhone(uuid, parameters, len(parameters)))
+
+    def query(self, name: str, uuid: bytes, *arguments: bytes | int | str) -> bytes:
+        """Make one of _QUERIES and return its protobuf answer; bytes go with their length. After `gate.call_begins`."""
+        return self._bytes(getattr(self._go, name)(uuid, *_flat(arguments)))
+
+    def command(self, name: str, uuid: bytes, *arguments: bytes | int | str) -> str:
+        """Make one of _COMMANDS and return its error or "". After `gate.call_begins`."""
+        return self._text(getattr(self._go, name)(uuid, *_flat(arguments)))
+
+    def _bytes(self, answer: Any) -> bytes:
+        if not answer:
+            return b""
         try:
-            return ctypes.string_at(answer.contents.data, answer.contents.size)
+            found = answer.contents
+            return ctypes.string_at(found.data, found.size) if found.data else b""
         finally:
             self._go.FreeBytesStruct(answer)
 
@@ -122,6 +161,17 @@ class Library:
             return ctypes.string_at(address).decode(errors="replace")
         finally:
             self._go.FreeString(address)
+
+
+def _flat(arguments: tuple[bytes | int | str, ...]) -> list[bytes | int]:
+    """Return the arguments as the library takes them: bytes with their length, text as a C string."""
+    flat: list[bytes | int] = []
+    for each in arguments:
+        if isinstance(each, bytes):
+            flat += [each, len(each)]
+        else:
+            flat.append(each.encode() if isinstance(each, str) else each)
+    return flat
 
 
 _loaded: Library | None = None

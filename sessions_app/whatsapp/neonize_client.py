@@ -18,13 +18,15 @@ import weakref
 from datetime import timedelta
 from typing import Any
 
-from sessions_app.whatsapp import device_store, symptoms
-from sessions_app.whatsapp.client import Kind, Observation, Observe, WhatsAppError
+from sessions_app.whatsapp import device_store, incoming, symptoms
+from sessions_app.whatsapp.client import Kind, Observation, Observe, Receive, WhatsAppError
 from sessions_app.whatsapp.gate import CALL_HEAD
 from sessions_app.whatsapp.gocall import GoCall
+from sessions_app.whatsapp.inbound import Inbound
 from sessions_app.whatsapp.library import Library, find, load
 from sessions_app.whatsapp.pairing import ChildPairing
 from sessions_app.whatsapp.relay import Relay, Route
+from sessions_app.whatsapp.talk import Talk
 from sessions_app.whatsapp.upstream import DialError
 
 _log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class EventTypes:
     """The protobuf types of the library's events, by number."""
 
     def __init__(self) -> None:
-        pb = messages()
+        pb = self.pb = messages()
         self.device, self.log_entry = pb.Device, pb.LogEntry
         self._types = {
             symptoms.KEEPALIVE_TIMEOUT: pb.KeepAliveTimeout, symptoms.KEEPALIVE_RESTORED: pb.KeepAliveRestored,
@@ -80,14 +82,21 @@ class EventTypes:
         message = self._types.get(number)
         return symptoms.EVENTS[number](message.FromString(data)) if message is not None else None
 
+    def inbound(self, number: int, data: bytes) -> Inbound | None:
+        """Return what an event brought, or None for one that brings nothing."""
+        if number == incoming.MESSAGE:
+            return incoming.message(self.pb.Message.FromString(data))
+        return incoming.receipt(self.pb.Receipt.FromString(data)) if number == incoming.RECEIPT else None
 
-class NeonizeClient:
-    """One running client. Implements client.Client; hears its run as a gocall.Handler."""
 
-    def __init__(self, library: Library, types: EventTypes, route: Route, observe: Observe, store: str,
-                 props: bytes) -> None:  # fmt: skip
-        self._library, self._types, self._route, self._observe = library, types, route, observe
-        self._store = store
+class NeonizeClient(Talk):
+    """One running client. Implements client.Client, the talking in talk.py; hears its run as a gocall.Handler."""
+
+    def __init__(self, library: Library, types: EventTypes, route: Route, observe: Observe, receive: Receive | None,
+                 store: str, props: bytes) -> None:  # fmt: skip
+        super().__init__(library, types.pb)
+        self._types, self._route, self._observe = types, route, observe
+        self._store, self._receive = store, receive
         self._lock = threading.RLock()
         self._stopped = self._ended = self._connected = self._probing = self._cleaned = False
         self._device: Any = None
@@ -96,7 +105,8 @@ class NeonizeClient:
         self._alive = threading.Event()  # first sign of life
         self._returned = threading.Event()
         route.on_connect = self._written.set
-        self._call = GoCall(library, store, route.url, symptoms.SUBSCRIBED, props, self)
+        events = symptoms.SUBSCRIBED + (bytes([incoming.MESSAGE, incoming.RECEIPT]) if receive else b"")
+        self._call = GoCall(library, store, route.url, events, props, self)
 
     def start(self) -> None:
         """Reach WhatsApp, then start the client and wait for its first sign of life. Failures are observed."""
@@ -182,6 +192,10 @@ class NeonizeClient:
         if number == symptoms.DEVICE:
             self._device = self._types.device.FromString(data)
             self._sign_of_life()
+        elif number in (incoming.MESSAGE, incoming.RECEIPT):
+            inbound = self._types.inbound(number, data)
+            if inbound is not None and self._receive is not None:
+                self._receive(inbound)  # after a stop too: WhatsApp thinks we have it
         elif number == symptoms.CONNECTED:
             self._connected = True
             self._emit(Observation(Kind.CONNECTED, None, symptoms.device_detail(self._device)))
@@ -221,6 +235,10 @@ class NeonizeClient:
     def _sign_of_life(self) -> None:
         self._written.set()
         self._alive.set()
+
+    @property
+    def _uuid(self) -> bytes:
+        return self._call.uuid
 
     def _running(self) -> bool:
         return self._connected and not self._stopped and not self._ended
@@ -268,10 +286,11 @@ class NeonizeWhatsApp:
         self._clients: weakref.WeakSet[NeonizeClient] = weakref.WeakSet()
         self._pairings: weakref.WeakSet[ChildPairing] = weakref.WeakSet()
 
-    def connect(self, store: str, proxy: str, observe: Observe) -> NeonizeClient:
+    def connect(self, store: str, proxy: str, observe: Observe, receive: Receive | None = None) -> NeonizeClient:
         """Start a client on a paired store; see client.WhatsApp."""
         library, types = self._load()
-        client = NeonizeClient(library, types, self._relay.open(proxy or self._proxy), observe, store, self._props)
+        route = self._relay.open(proxy or self._proxy)
+        client = NeonizeClient(library, types, route, observe, receive, store, self._props)
         with self._lock:
             self._clients.add(client)
             closed = self._closed
