@@ -208,6 +208,7 @@ PAIRING_WINDOW = _seconds("PAIRING_WINDOW", 300)
 RECONNECT_GRACE = _seconds("RECONNECT_GRACE", 8)
 EVENT_RETENTION = timedelta(days=env.int("EVENT_RETENTION_DAYS", default=90))
 LOG_RETENTION = timedelta(days=env.int("LOG_RETENTION_DAYS", default=30))
+PACING = env.bool("PACING", default=True)  # off: no account is held to the pacing rules (tests, benches)
 #: Multiplies every delay of the retry policy. 1 in production; tests and drills make it smaller.
 RETRY_TIME_SCALE = env.float("RETRY_TIME_SCALE", default=1.0)
 #: How often a watched page looks for changes when no hint arrives.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,11 +14,13 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Account, ApiKey
 from messaging.kinds import Kind, text_of
-from messaging.models.chat import Chat
+from messaging.models.chat import Chat, ContactPause
 from messaging.models.event import Event, EventKind
 from messaging.models.media import Media, MediaState
+from messaging.pacing import DAY, MINUTE, Past
 from messaging.rendering import message_body
 from messaging.states import ACKNOWLEDGED, MessageState, before
+from sessions_app.models import Session
 
 S = MessageState
 
@@ -80,6 +83,17 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def uncertain_in(self, chat: Chat) -> MessageQuerySet:
         """Those of a chat that a receipt with an id we do not know could be for, oldest first."""
         return self.filter(chat=chat, state=S.UNCERTAIN, whatsapp_id=None).order_by("pk")
+
+    def past(self, account_id: int, now: datetime) -> Past:
+        """Return what the account did lately, for messaging.pacing; whoever sends keeps it up to date from then on."""
+        handed = self.filter(account_id=account_id, direction=Direction.OUT).order_by("claimed_at")
+        sent = handed.filter(claimed_at__gt=now - MINUTE).values_list("claimed_at", flat=True)
+        cold = handed.filter(claimed_at__gt=now - DAY, chat__last_inbound_at=None).exclude(chat__jid__endswith="@g.us")
+        return Past(
+            deque(at for at in sent if at), deque(at for at in cold.values_list("claimed_at", flat=True) if at),
+            Session.objects.filter(account_id=account_id).values_list("paired_at", flat=True).first(),
+            ContactPause.objects.until(account_id, now),
+        )  # fmt: skip
 
     def search(self, words: str) -> MessageQuerySet:
         """Those whose words contain this."""

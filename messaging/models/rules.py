@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Account
+from messaging.pacing import UNPACED, Pace
+
+
+class PacingRuleQuerySet(models.QuerySet["PacingRule"]):
+    def pace(self, account_id: int) -> Pace:
+        """Return the limits of an account."""
+        if not settings.PACING:
+            return UNPACED
+        rule = self.filter(account_id=account_id).first()
+        return rule.pace if rule is not None else Pace()
 
 
 class PacingRule(models.Model):
@@ -37,6 +49,8 @@ class PacingRule(models.Model):
     )  # fmt: skip
     typing = models.BooleanField(_("show typing first"), default=False)
 
+    objects = PacingRuleQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("pacing rule")
         verbose_name_plural = _("pacing")
@@ -44,6 +58,18 @@ class PacingRule(models.Model):
 
     def __str__(self) -> str:
         return str(self.account)
+
+    @property
+    def pace(self) -> Pace:
+        """Return it in the policy's terms."""
+        return Pace(
+            self.per_minute, timedelta(seconds=self.gap), self.jitter, self.daily_cap, self.quiet_from,
+            self.quiet_until, self.warm_up, self.typing, self.enabled,
+        )  # fmt: skip
+
+    def clean(self) -> None:
+        if (self.quiet_from is None) != (self.quiet_until is None):
+            raise ValidationError({"quiet_until": _("Give both ends of the quiet hours, or none.")})
 
 
 class Match(models.TextChoices):
