@@ -43,7 +43,8 @@ CATALOGUE: dict[str, Trouble] = {
         400, lazy("Broken JSON"), lazy("The body is not valid JSON in UTF-8; check quotes, commas and encoding.")),
     "invalid_request": Trouble(422, lazy("Invalid request"), lazy("See “errors” for the fields to correct.")),
     "unsupported_media_type": Trouble(
-        415, lazy("Unsupported content type"), lazy("Send the body as application/json, or files as multipart/form-data.")),
+        415, lazy("Unsupported content type"),
+        lazy("Send the body as application/json, or files as multipart/form-data.")),
     "body_too_large": Trouble(413, lazy("Body too large"), lazy("The body is larger than this server accepts.")),
     "invalid_cursor": Trouble(400, lazy("Invalid cursor"), lazy("Use the `next` of an earlier answer, unchanged.")),
     "invalid_phone": Trouble(

@@ -208,6 +208,21 @@ PAIRING_WINDOW = _seconds("PAIRING_WINDOW", 300)
 RECONNECT_GRACE = _seconds("RECONNECT_GRACE", 8)
 EVENT_RETENTION = timedelta(days=env.int("EVENT_RETENTION_DAYS", default=90))
 LOG_RETENTION = timedelta(days=env.int("LOG_RETENTION_DAYS", default=30))
+#: Webhooks and media may be at http:// and private addresses. For tests and development only.
+ALLOW_PRIVATE_URLS = env.bool("ALLOW_PRIVATE_URLS", default=False)
+MEDIA_MAX_BYTES = env.int("MEDIA_MAX_BYTES", default=16_000_000)
+MEDIA_URL_LIFETIME = _seconds("MEDIA_URL_LIFETIME", 3600)
+MESSAGE_RETENTION = timedelta(days=env.int("MESSAGE_RETENTION_DAYS", default=365))
+MEDIA_RETENTION = timedelta(days=env.int("MEDIA_RETENTION_DAYS", default=90))
+PUBLIC_URL = env.str("PUBLIC_URL", default="").rstrip("/")  # where others reach this server, for media in webhooks
+API_RATE = env.int("API_RATE", default=600)  # requests per minute and key
+API_ACCOUNT_RATE = env.int("API_ACCOUNT_RATE", default=600)  # requests that send, per minute and account
+API_FAILURES = env.int("API_FAILURES", default=20)  # wrong keys per 5 minutes and address
+API_MAX_BODY = env.int("API_MAX_BODY", default=2 * MEDIA_MAX_BYTES)
+DATA_UPLOAD_MAX_MEMORY_SIZE = API_MAX_BODY
+WEBHOOK_TIMEOUT = _seconds("WEBHOOK_TIMEOUT", 15)
+WEBHOOK_GIVE_UP = _seconds("WEBHOOK_GIVE_UP", 24 * 3600)
+WEBHOOK_DISABLE_AFTER = _seconds("WEBHOOK_DISABLE_AFTER", 3 * 24 * 3600)
 PACING = env.bool("PACING", default=True)  # off: no account is held to the pacing rules (tests, benches)
 #: Multiplies every delay of the retry policy. 1 in production; tests and drills make it smaller.
 RETRY_TIME_SCALE = env.float("RETRY_TIME_SCALE", default=1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import models
 from django.db.models import Q
@@ -57,6 +57,8 @@ class Chat(models.Model):
     name = models.CharField(_("name"), max_length=120, blank=True)
     #: None while the person never wrote to us: a cold contact.
     last_inbound_at = models.DateTimeField(_("last message from them"), null=True, blank=True)
+    #: When WhatsApp last said that this number has no account there.
+    absent_at = models.DateTimeField(_("not on WhatsApp"), null=True, blank=True)
     last_message_at = models.DateTimeField(_("last message"), null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -73,6 +75,13 @@ class Chat(models.Model):
 
     def __str__(self) -> str:
         return self.name or phone.display(self.phone) or self.jid
+
+    #: So long it is believed that a number has no WhatsApp account.
+    ABSENCE = timedelta(hours=24)
+
+    def is_absent(self, now: datetime) -> bool:
+        """Return whether WhatsApp said lately that this number has no account there."""
+        return self.absent_at is not None and now - self.absent_at < self.ABSENCE
 
     @property
     def is_group(self) -> bool:

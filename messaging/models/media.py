@@ -12,6 +12,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import ApiKey
+
 
 class MediaState(models.TextChoices):
     """Whether the bytes are here."""
@@ -30,6 +32,8 @@ class Media(models.Model):
     size = models.BigIntegerField(_("size (bytes)"), default=0)
     path = models.CharField(_("file"), max_length=120, blank=True, help_text=_("Under var/media."))
     name = models.CharField(_("file name"), max_length=200, blank=True)
+    #: Who uploaded it: nobody else may send it.
+    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     url = models.CharField(_("source"), max_length=2000, blank=True)
     #: What the message that wants it may carry: a kind of messaging.kinds.
     kind = models.CharField(max_length=12, blank=True)
@@ -46,9 +50,9 @@ class Media(models.Model):
         return self.name or f"{self.mime} {self.size}"
 
     @classmethod
-    def store(cls, data: bytes, mime: str, name: str = "") -> Media:
+    def store(cls, data: bytes, mime: str, name: str = "", api_key: ApiKey | None = None) -> Media:
         """Write the bytes down and return their row, a new one for each call."""
-        return cls.objects.create(mime=mime[:120], name=name[:200], **written(data))
+        return cls.objects.create(mime=mime[:120], name=name[:200], api_key=api_key, **written(data))
 
     @property
     def file(self) -> Path:
