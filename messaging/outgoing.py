@@ -28,6 +28,8 @@ _MOST_REDIRECTS = 3
 _PORTS = {"https": 443, "http": 80}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _AGENT = "waserver"
+#: The other side has closed a connection that was kept.
+_CLOSED = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class CallFailed(Exception):
@@ -132,7 +134,7 @@ class Line:
                 if time.monotonic() - began >= self.timeout.total_seconds():
                     raise TimeoutError  # cut off: what was read may look like a whole answer
                 return answer
-            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+            except _CLOSED as error:
                 self.close()
                 if not kept:  # a fresh connection: this is the answer
                     raise CallFailed(f"The connection was closed: {_words(error)}") from None
