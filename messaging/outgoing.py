@@ -29,7 +29,9 @@ _PORTS = {"https": 443, "http": 80}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _AGENT = "waserver"
 #: The other side has closed a connection that was kept.
-_CLOSED = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+_CLOSED = (
+    http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError,
+)  # fmt: skip
 
 
 class CallFailed(Exception):
