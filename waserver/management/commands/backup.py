@@ -1,0 +1,69 @@
+"""`manage.py backup create|list|verify`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from sessions_app.management.output import OurCommand
+from waserver.backup import BackupError, archive, create, key
+from waserver.backup.target import Target
+
+
+class Command(OurCommand):
+    help = "Back up, check and restore everything: the database, the device keys, the secret key."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commands = parser.add_subparsers(dest="what", required=True)
+        made = commands.add_parser("create", help="write an encrypted archive and read it back; the server may run")
+        made.add_argument("--reason", default="", help="a word for the archive's name")
+        listed = commands.add_parser("list", help="the archives at BACKUP_URL")
+        checked = commands.add_parser("verify", help="read an archive to its end and check every byte")
+        checked.add_argument("archive", nargs="?", default="", help="a name of `list`, or a file; default: the newest")
+        for command in (made, listed, checked):
+            command.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            getattr(self, f"_{options['what']}")(options)
+        except BackupError as error:
+            raise CommandError(str(error)) from None
+
+    def _create(self, options: dict[str, Any]) -> None:
+        made = create(options["reason"])
+        for warning in made.warnings:
+            self.stderr.write(self.style.WARNING(warning))
+        if options["json"]:
+            self.print_json({"name": made.name, "url": made.url, "seconds": round(made.took, 2), **made.counts})
+            return
+        counts = made.counts
+        self.stdout.write(
+            f"{made.name} at {made.url}: {counts['accounts']} accounts, {counts['stores']} device stores, "
+            f"{made.size / 1e6:.1f} MB, read back and sound, in {made.took:.1f} s."
+        )
+
+    def _list(self, options: dict[str, Any]) -> None:
+        target = Target()
+        archives = target.list()
+        if options["json"]:
+            self.print_json([{"name": one.name, "created_at": one.created_at, "bytes": one.size} for one in archives])
+            return
+        for one in archives:
+            self.stdout.write(f"{one.name}  {one.created_at:%Y-%m-%d %H:%M:%S} UTC  {one.size / 1e6:.1f} MB")
+        if not archives:
+            self.stdout.write(f"There is no backup at {target.url}: `manage.py backup create` makes one.")
+
+    def _verify(self, options: dict[str, Any]) -> None:
+        target = Target()
+        name = options["archive"] or target.newest()
+        with target.open(name) as source:
+            manifest = archive.read(source, key.load())
+        if options["json"]:
+            self.print_json({"archive": name, "sound": True, "created_at": manifest.created_at, **manifest.counts})
+            return
+        self.stdout.write(f"{name} is sound: {manifest.counts['accounts']} accounts, {len(manifest.stores)} device "
+                          f"stores, made {manifest.created_at[:19]} on {manifest.machine}.")  # fmt: skip
+        for one in manifest.damaged:
+            self.stderr.write(self.style.WARNING(f"{one} could not be read when the backup was made."))
