@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyrage
 
@@ -83,7 +83,7 @@ def write(out: IO[bytes], manifest: Manifest, folder: Path, identity: pyrage.x25
     def pack() -> None:
         try:
             with (
-                os.fdopen(writing, "wb") as pipe,
+                io.BufferedWriter(_Pipe(writing)) as pipe,
                 gzip.GzipFile("", "wb", compresslevel=3, fileobj=pipe) as packed,
                 tarfile.open(fileobj=packed, mode="w|") as tar,
             ):
@@ -102,6 +102,29 @@ def write(out: IO[bytes], manifest: Manifest, folder: Path, identity: pyrage.x25
         packer.join()
     if failure:  # then what was encrypted is only a part
         raise failure[0]
+
+
+class _Pipe(io.RawIOBase):
+    """The writing end of a pipe. When nobody reads any more, what is written is dropped: the reader knows why."""
+
+    def __init__(self, end: int) -> None:
+        self._end, self._broken = end, False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if not self._broken:
+            try:
+                return os.write(self._end, data)
+            except BrokenPipeError:
+                self._broken = True
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._end)
+        super().close()
 
 
 def read(source: IO[bytes], identity: pyrage.x25519.Identity, keep: Path | None = None,
