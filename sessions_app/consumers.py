@@ -2,115 +2,115 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import json
+import time
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
-from channels.db import database_sync_to_async
-from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.utils import translation
 
 from sessions_app import changes
-from sessions_app.feed import feed
+from sessions_app.feed import Feed, Found, Watcher
 from sessions_app.models import Session
-from sessions_app.snapshot import VIEW, snapshot
-
-_log = logging.getLogger(__name__)
+from sessions_app.snapshot import CONTROL, PAIR, VIEW, snapshot
 
 #: A browser may watch so many sessions at once: a page of the list, and some.
 _MOST = 500
-#: Close code: log in (again).
-LOG_IN = 4401
-#: Seconds after which sentences are rendered again although no row changed: a lease may have run out.
+#: Seconds after which a session is rendered again although its row did not change.
 _REFRESH = 10.0
 
 
-class SessionConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
-    """One browser. Origin is checked in asgi.py; log-in and permission here, at the start and before every push."""
-
-    groups = [changes.GROUP]
+class SessionConsumer(Watcher):
+    """One browser. Origin is checked in asgi.py; log-in and permission at the start and at every look."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.feed = feed
         self.watched: set[int] = set()
-        self.sent: dict[int, int] = {}
-        self._panel: int | None = None
-        self._pushing = asyncio.Lock()
-        self._refresher: asyncio.Task[None] | None = None
+        self.panel: int | None = None
 
-    async def connect(self) -> None:
-        """Accept those who may see accounts."""
-        if await self._user() is None:
-            await self.close(LOG_IN)
-            return
-        await self.accept()
-        feed.add(self)
-        self._refresher = asyncio.get_running_loop().create_task(self._refresh())
-
-    async def disconnect(self, code: int) -> None:
-        """Forget it."""
-        feed.remove(self)
-        if self._refresher is not None:
-            self._refresher.cancel()
-
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Watch {"watch": [ids], "panel": id or null}; everything is sent afresh."""
-        watch = content.get("watch") if isinstance(content, dict) else None
-        if not isinstance(watch, list) or not all(isinstance(pk, int) for pk in watch):
+        try:
+            content = json.loads(text_data or "")
+            watch, panel = content["watch"], content.get("panel")
+            if not isinstance(watch, list) or not all(isinstance(pk, int) for pk in watch):
+                raise TypeError
+        except (ValueError, TypeError, KeyError, AttributeError):
             await self.close(4400)
             return
-        panel = content.get("panel")
-        self._panel = panel if isinstance(panel, int) else None
-        self.watched = {*watch[:_MOST], *([self._panel] if self._panel else [])}
-        self.sent.clear()
-        feed.hint()
-
-    async def session_changed(self, event: dict[str, Any]) -> None:
-        """A hint arrived over the channel layer."""
-        if event["id"] in self.watched:
-            feed.hint()
-
-    async def push(self, ids: list[int]) -> None:
-        """Send these sessions as they are now, or close when the user may not see them any more."""
-        async with self._pushing:
-            shown = await self._shown(ids)
-            if shown is None:
-                feed.remove(self)
-                await self.close(LOG_IN)
-                return
-            for session in shown:
-                self.sent[session["id"]] = session["version"]
-                await self.send_json(session)
-
-    async def _refresh(self) -> None:
-        while True:
-            await asyncio.sleep(_REFRESH)
-            self.sent.clear()
-            feed.hint()
-
-    @database_sync_to_async
-    def _user(self) -> User | None:
-        return _allowed(self.scope)
-
-    @database_sync_to_async
-    def _shown(self, ids: list[int]) -> list[dict[str, Any]] | None:
-        user = _allowed(self.scope)
-        if user is None:
-            return None
-        rows = Session.objects.select_related("account", "host").filter(pk__in=ids)
-        return [snapshot(row, user, row.pk == self._panel) for row in rows]
+        self.panel = panel if isinstance(panel, int) else None
+        self.watched = {*watch[:_MOST], *([self.panel] if self.panel else [])}
+        self.ask_afresh()
 
 
-def _allowed(scope: Any) -> User | None:
-    """Return the user as the database knows it now, or None when logged out, disabled or without permission."""
-    user = scope.get("user")
-    session = scope.get("session")
-    if user is None or not user.is_authenticated or session is None:
-        return None
-    store = import_module(settings.SESSION_ENGINE).SessionStore
-    if not store().exists(session.session_key):
-        return None
-    fresh = User.objects.filter(pk=user.pk, is_active=True, is_staff=True).first()
-    return fresh if fresh is not None and fresh.has_perm(VIEW) else None
+def users(scopes: Sequence[Any], permission: str) -> list[User | None]:
+    """Return each connection's user as the database knows it now, or None when logged out, disabled or not allowed.
+
+    A log-in is looked up once however many connections share it.
+    """
+    store = import_module(settings.SESSION_ENGINE).SessionStore()
+    keys = [getattr(scope.get("session"), "session_key", None) for scope in scopes]
+    alive = {key for key in set(keys) if key and store.exists(key)}
+    pks = {scope["user"].pk for scope in scopes if scope.get("user") is not None and scope["user"].is_authenticated}
+    fresh = {user.pk: user for user in User.objects.filter(pk__in=pks, is_active=True, is_staff=True)}
+    allowed = {pk: user for pk, user in fresh.items() if user.has_perm(permission)}
+    return [
+        allowed.get(scope["user"].pk) if key in alive and scope.get("user") is not None else None
+        for scope, key in zip(scopes, keys, strict=True)
+    ]
+
+
+def may(scopes: Sequence[Any]) -> list[bool]:
+    """Return of each connection whether it may watch sessions."""
+    return [user is not None for user in users(scopes, VIEW)]
+
+
+def language(scope: Any) -> str:
+    """Return the language of a connection, chosen as for the page it belongs to."""
+    accepted = dict(scope.get("headers", ())).get(b"accept-language", b"").decode("latin-1")
+    request = SimpleNamespace(COOKIES=scope.get("cookies", {}), META={"HTTP_ACCEPT_LANGUAGE": accepted})
+    return translation.get_language_from_request(request)  # type: ignore[arg-type]
+
+
+class Renderer:
+    """Renders a session once for all who see the same, and again after a while: a lease may have run out meanwhile."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Any, ...], tuple[int, float, str]] = {}
+
+    def look(self, watchers: Sequence[SessionConsumer]) -> Mapping[SessionConsumer, Found]:
+        """Return what each browser should now see of the sessions it watches."""
+        ids = set().union(*(watcher.watched for watcher in watchers))
+        versions = dict(Session.objects.filter(pk__in=ids).values_list("pk", "version"))
+        wanted: dict[SessionConsumer, list[tuple[Any, ...]]] = {}
+        found: dict[SessionConsumer, Found] = {}
+        viewers: dict[tuple[Any, ...], User] = {}
+        for watcher, user in zip(watchers, users([w.scope for w in watchers], VIEW), strict=True):
+            if user is None:
+                found[watcher] = None
+                continue
+            seen_by = (user.has_perm(PAIR), user.has_perm(CONTROL), language(watcher.scope))
+            wanted[watcher] = [(pk, pk == watcher.panel, *seen_by) for pk in watcher.watched & versions.keys()]
+            viewers |= dict.fromkeys(wanted[watcher], user)
+        self._render(viewers, versions)
+        for watcher, keys in wanted.items():
+            found[watcher] = {key[0]: self._kept[key][2] for key in keys if key in self._kept}
+        return found
+
+    def _render(self, viewers: Mapping[tuple[Any, ...], User], versions: Mapping[int, int]) -> None:
+        now = time.monotonic()
+        self._kept = {key: kept for key, kept in self._kept.items() if key in viewers and now - kept[1] < _REFRESH}
+        old = [key for key in viewers if key not in self._kept or self._kept[key][0] != versions[key[0]]]
+        rows = Session.objects.select_related("account", "host").in_bulk({key[0] for key in old}) if old else {}
+        for key in old:
+            if (row := rows.get(key[0])) is not None:
+                with translation.override(key[-1]):
+                    self._kept[key] = row.version, now, json.dumps(snapshot(row, viewers[key], key[1]))
+
+
+feed = Feed(changes.GROUP, Renderer().look, may)

@@ -1,0 +1,1 @@
+"""What waserver is compared with, driven on the same simulator."""
