@@ -112,11 +112,11 @@ class Installation:
         wait_for(lambda: answers(f"{address}/admin/login/"), 30, self.log("web"))
         return address
 
-    def manage(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def manage(self, *command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end."""
         return subprocess.run(
             [sys.executable, "manage.py", *command], cwd=ROOT, env=self.environment, capture_output=True, text=True,
-            timeout=60, check=False,
+            timeout=seconds, check=False,
         )  # fmt: skip
 
     def log(self, name: str) -> Callable[[], str]:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +20,6 @@ from accounts.models import Account
 from sessions_app.models import Session, SessionCommand
 from tests.installation import ROOT, Installation, answers, free_port, fresh, wait_for
 from tests.wasim import Wasim
-from waserver.supervision import socket_file
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -108,25 +106,6 @@ def test_a_port_in_use_is_one_sentence_that_names_the_process(tmp_path: Path) ->
     assert is_one_sentence(answer), answer.stderr
     assert f"Port {port}" in answer.stderr
     assert f"process {os.getpid()}" in answer.stderr
-
-
-def test_what_an_earlier_supervisor_left_running_is_named_and_other_installations_are_not(
-    tmp_path: Path, settings: Any
-) -> None:
-    mine, other = tmp_path / "mine", tmp_path / "other"
-    settings.RUN_DIR = mine / "run"
-    left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
-                            env={"SUPERVISOR_SERVER_URL": f"unix://{socket_file()}"})  # fmt: skip
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = str(taken.getsockname()[1])
-            answers = [run("server", "run", VAR_DIR=str(folder), PORT=port) for folder in (mine, other)]
-    finally:
-        left.kill()
-        left.communicate()
-    assert all(is_one_sentence(answer) for answer in answers), answers
-    assert f"kill {left.pid}`" in answers[0].stderr
-    assert f"Port {port}" in answers[1].stderr
 
 
 @pytest.mark.timeout(120)

@@ -57,6 +57,7 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
         Entry("sessions_app.sessionevent", "history"),
         Entry("sessions_app.sessioncommand", "rule"),
         Entry("sessions_app.host", "dns"),
+        Entry("monitoring.program", "memory"),
     )),
     (lazy("Jobs and policy"), (
         Entry("sessions_app.retryrule", "update"),

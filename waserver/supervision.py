@@ -10,8 +10,13 @@ from pathlib import Path
 
 from django.conf import settings
 
+from sessions_app.host.watchdog import EXIT_CODE
+from waserver.rpc import GROUP, GUARD
+
 #: Seconds a program has to end: a host takes up to 10.
 STOP_SECONDS = 15
+#: A program that ends within START_SECONDS is tried RETRIES times, a second later each time; then the guard rests it.
+START_SECONDS, RETRIES = 5, 3
 #: Linux takes 107 bytes; supervisord first makes a socket with its process id behind the name.
 _SOCKET_PATH = 95
 
@@ -35,7 +40,7 @@ def programs() -> list[Program]:
 
 def write_config() -> Path:
     """Write var/run/supervisord.conf and return its path."""
-    run, log = settings.RUN_DIR, settings.LOG_DIR
+    log = settings.LOG_DIR
     sections = [
         "[supervisord]",
         f"directory={_escaped(settings.BASE_DIR)}",
@@ -52,26 +57,64 @@ def write_config() -> Path:
         "[supervisorctl]",
         f"serverurl=unix://{_escaped(socket_file())}",
     ]
-    for program in programs():
+    listed = programs()
+    sections += [f"[group:{GROUP}]", f"programs={','.join(program.name for program in listed)}"]
+    path = config_file()
+    for program in listed:
         sections += [
             f"[program:{program.name}]",
             f"command={program.command}",
-            f"directory={_escaped(settings.BASE_DIR)}",
-            "autorestart=true",
-            "startsecs=2",
-            "startretries=10",
+            *_process(program.name),
+            f"startsecs={START_SECONDS}",
+            f"startretries={RETRIES}",
+            f"exitcodes=0,{EXIT_CODE}",  # a host ends so when it was asked to start again
             f"stopwaitsecs={STOP_SECONDS}",
             "stopasgroup=false",
             "killasgroup=true",
-            "redirect_stderr=true",
-            f"stdout_logfile={_escaped(_escaped(log / program.name))}.log",  # supervisor expands this one twice
-            "stdout_logfile_maxbytes=10MB",
-            "stdout_logfile_backups=5",
-            'environment=PYTHONUNBUFFERED="1"',
+            # Prints of libraries; our own lines go to stderr.
+            *_log("stdout", log / f"{program.name}-output.log"),
         ]
-    path: Path = run / "supervisord.conf"
+    sections += [
+        f"[eventlistener:{GUARD}]",
+        f"command={_quoted(sys.executable)} -m waserver.guard {_quoted(str(path))}",
+        *_process(GUARD),
+        "events=PROCESS_STATE,SUPERVISOR_STATE_CHANGE",
+        "buffer_size=1000",
+        "startsecs=1",
+        "startretries=1000",
+        "stopwaitsecs=3",
+    ]
     path.write_text("\n".join(sections) + "\n")
     path.chmod(0o600)
+    return path
+
+
+def _process(name: str) -> list[str]:
+    """Return what is the same for all."""
+    return [
+        f"directory={_escaped(settings.BASE_DIR)}",
+        "autorestart=true",
+        *_log("stderr", settings.LOG_DIR / f"{name}.log"),
+        'environment=PYTHONUNBUFFERED="1"',
+    ]
+
+
+def _log(stream: str, path: Path) -> list[str]:
+    return [
+        f"{stream}_logfile={_escaped(_escaped(path))}",  # supervisor expands this one twice
+        f"{stream}_logfile_maxbytes=10MB",
+        f"{stream}_logfile_backups=5",
+    ]
+
+
+def server_url() -> str:
+    """Return supervisord's address, as it tells it to its children."""
+    return f"unix://{socket_file()}"
+
+
+def config_file() -> Path:
+    """Return where `write_config` writes."""
+    path: Path = settings.RUN_DIR / "supervisord.conf"
     return path
 
 

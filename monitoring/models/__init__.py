@@ -2,12 +2,13 @@
 
 from monitoring.models.entry import EntryKind, IncidentEntry
 from monitoring.models.incident import Incident, IncidentState, Severity
+from monitoring.models.program import Program
 from monitoring.models.request_count import RequestCount
 from monitoring.models.sample import HealthSample, Resolution
 from monitoring.models.slow_query import SlowQuery
 from monitoring.models.threshold import Threshold
 
 __all__ = [
-    "EntryKind", "HealthSample", "Incident", "IncidentEntry", "IncidentState", "RequestCount", "Resolution", "Severity",
-    "SlowQuery", "Threshold",
+    "EntryKind", "HealthSample", "Incident", "IncidentEntry", "IncidentState", "Program", "RequestCount", "Resolution",
+    "Severity", "SlowQuery", "Threshold",
 ]  # fmt: skip

@@ -1,0 +1,5 @@
+"""Health in the admin."""
+
+from monitoring.admin import program
+
+__all__ = ["program"]

@@ -1,6 +1,0 @@
-"""Backup and restore: one encrypted archive of the database, every device store and the secret key."""
-
-from waserver.backup.errors import BackupError, Damaged, WrongKey
-from waserver.backup.making import Made, create
-
-__all__ = ["BackupError", "Damaged", "Made", "WrongKey", "create"]

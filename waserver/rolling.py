@@ -1,0 +1,68 @@
+"""The rolling restart: hosts one after the other, each giving its sessions to the others first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+from django.core.management.base import CommandError
+from django.utils import timezone
+
+from sessions_app.models import Host, Session
+from sessions_app.states import State
+
+#: A host sees the wish within 10 s, gives its sessions away within 60 s, ends within 10 s, and starts.
+BACK_WITHIN = timedelta(seconds=120)
+#: What was connected before must be connected again before the next host ends.
+CONNECTED_WITHIN = timedelta(seconds=120)
+
+Say = Callable[[str], object]
+
+
+def restart(say: Say, by: str, reason: str) -> int:
+    """Restart every live host, whatever machine it is on; return their number.
+
+    Raises CommandError when one does not come back, or sessions do not: the hosts after it are left alone.
+    """
+    hosts = list(Host.objects.live(timezone.now()).order_by("name"))
+    if not hosts:
+        raise CommandError("No session host is running: `manage.py server start` starts the server.")
+    if len(hosts) == 1:
+        say(f"{hosts[0].name} is the only host, so its sessions are down while it restarts.")
+    for host in hosts:
+        began, connected = time.monotonic(), _connected()
+        if not host.request_restart(by, reason):
+            host.refresh_from_db()
+            if not host.is_live(timezone.now()):
+                raise CommandError(f"{host.name} ended by itself meanwhile; the hosts after it were left alone.")
+        _wait(partial(_is_back, host), BACK_WITHIN,
+              f"{host.name} was asked to restart and did not come back: is it supervised?")  # fmt: skip
+        _wait(partial(_all_connected, connected), CONNECTED_WITHIN,
+              f"{host.name} is back, but not all sessions that were connected are.")  # fmt: skip
+        say(f"{host.name} was restarted in {time.monotonic() - began:.0f} s; {len(connected)} sessions connected.")
+    return len(hosts)
+
+
+def _is_back(host: Host) -> bool:
+    row = Host.objects.get(pk=host.pk)
+    return row.boot != host.boot and row.is_live(timezone.now())
+
+
+def _connected() -> set[int]:
+    return set(Session.objects.filter(state=State.CONNECTED).values_list("pk", flat=True))
+
+
+def _all_connected(before: set[int]) -> bool:
+    """Return whether those are connected again; nobody waits for what staff or WhatsApp ended meanwhile."""
+    missing = before - _connected()
+    return not Session.objects.wanted_online().filter(pk__in=missing, retry_at=None).exists()
+
+
+def _wait(what: Callable[[], bool], within: timedelta, otherwise: str) -> None:
+    until = time.monotonic() + within.total_seconds()
+    while not what():
+        if time.monotonic() > until:
+            raise CommandError(f"{otherwise} The hosts after it were left alone; see `manage.py server status`.")
+        time.sleep(0.3)
