@@ -48,9 +48,10 @@ class SessionConsumer(Watcher):
         self.ask_afresh()
 
 
-def users(scopes: Sequence[Any], permission: str) -> list[User | None]:
+def users(scopes: Sequence[Any], *permissions: str) -> list[User | None]:
     """Return each connection's user as the database knows it now, or None when logged out, disabled or not allowed.
 
+    Any one of the permissions is enough.
     A log-in is looked up once however many connections share it.
     """
     store = import_module(settings.SESSION_ENGINE).SessionStore()
@@ -58,7 +59,7 @@ def users(scopes: Sequence[Any], permission: str) -> list[User | None]:
     alive = {key for key in set(keys) if key and store.exists(key)}
     pks = {scope["user"].pk for scope in scopes if scope.get("user") is not None and scope["user"].is_authenticated}
     fresh = {user.pk: user for user in User.objects.filter(pk__in=pks, is_active=True, is_staff=True)}
-    allowed = {pk: user for pk, user in fresh.items() if user.has_perm(permission)}
+    allowed = {pk: user for pk, user in fresh.items() if any(map(user.has_perm, permissions))}
     return [
         allowed.get(scope["user"].pk) if key in alive and scope.get("user") is not None else None
         for scope, key in zip(scopes, keys, strict=True)
@@ -67,7 +68,7 @@ def users(scopes: Sequence[Any], permission: str) -> list[User | None]:
 
 def may(scopes: Sequence[Any]) -> list[bool]:
     """Return of each connection whether it may watch sessions."""
-    return [user is not None for user in users(scopes, VIEW)]
+    return [user is not None for user in users(scopes, *VIEW)]
 
 
 def language(scope: Any) -> str:
@@ -90,7 +91,7 @@ class Renderer:
         wanted: dict[SessionConsumer, list[tuple[Any, ...]]] = {}
         found: dict[SessionConsumer, Found] = {}
         viewers: dict[tuple[Any, ...], User] = {}
-        for watcher, user in zip(watchers, users([w.scope for w in watchers], VIEW), strict=True):
+        for watcher, user in zip(watchers, users([w.scope for w in watchers], *VIEW), strict=True):
             if user is None:
                 found[watcher] = None
                 continue

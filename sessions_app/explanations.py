@@ -81,7 +81,9 @@ TABLE: dict[tuple[State, str], tuple[Any, Any]] = {
         lazy("Scan with another phone, or delete the other account first.")),
     (State.UNPAIRED, "pairing_process_died"): (lazy("The pairing process ended unexpectedly."), _AGAIN),
     (State.UNPAIRED, "unexpected"): (lazy("The pairing failed: %(error)s"), _AGAIN),
-    (State.PAIRING, ""): (lazy("Waiting for the phone to scan the code."), lazy("Follow the steps beside the code.")),
+    (State.PAIRING, ""): (lazy("Waiting for the phone to scan the code."), lazy("Follow the steps on this page.")),
+    (State.PAIRING, "by_number"): (lazy("Waiting for the code to be typed in on the phone."),
+                                   lazy("Follow the steps on this page.")),
     (State.PAIRING, "scanned"): (lazy("%(phone)s has scanned the code and is logging in."), ""),
     (State.CONNECTING, ""): (lazy("Logging in at WhatsApp."), ""),
     (State.CONNECTING, "paired"): (lazy("The phone is paired; logging in."), ""),
@@ -145,7 +147,8 @@ def explain(session: Session, now: datetime) -> Explanation:
     """Return what to show for a session at this moment."""
     state = State(session.state)
     label, colour = LABELS[state]
-    sentence, what_to_do = TABLE.get((state, session.reason)) or TABLE[state, ""]
+    reason = session.reason or ("by_number" if state is State.PAIRING and session.pairing_phone else "")
+    sentence, what_to_do = TABLE.get((state, reason)) or TABLE[state, ""]
     if session.is_stale(now) or (session.host_id is None and state in LIVE):
         label, colour, what_to_do = lazy("unknown"), AMBER, _NO_HOST
         sentence = lazy("The session host that held this account went silent; another takes over within a minute.")

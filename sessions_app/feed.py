@@ -40,11 +40,12 @@ class Watcher(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def connect(self) -> None:
         """Accept those who may look."""
-        if not (await database_sync_to_async(self.feed.may)([self.scope]))[0]:
+        allowed = (await database_sync_to_async(self.feed.may)([self.scope]))[0]
+        await self.accept()  # also a stranger's, for a moment: a browser learns the close code only of an open socket
+        if allowed:
+            self.feed.add(self)
+        else:
             await self.close(LOG_IN)
-            return
-        await self.accept()
-        self.feed.add(self)
 
     async def disconnect(self, code: int) -> None:
         """Forget it."""

@@ -5,16 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 import segno
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
+from accounts.models import Account
 from sessions_app.explanations import Explanation, explain, moment
 from sessions_app.models import Session
 from sessions_app.states import LIVE, State
 
-PAIR, CONTROL, VIEW = "sessions_app.pair_session", "sessions_app.control_session", "accounts.view_account"
+PAIR, CONTROL = "sessions_app.pair_session", "sessions_app.control_session"
+#: As in the admin, who may change accounts may see them.
+VIEW = ("accounts.view_account", "accounts.change_account")
+
+
+def may_view(user: User | AnonymousUser) -> bool:
+    """Return whether the user may see accounts."""
+    return any(map(user.has_perm, VIEW))
+
+
+def cells(session: Session, account: Account) -> dict[str, str]:
+    """Return the columns of the account list that change by themselves."""
+    return {
+        "number": account.phone_display or "–",
+        "since": moment(session.connected_at) or "–",
+        "host": str(session.host or "–"),
+    }
 
 
 def panel_context(session: Session, user: User) -> dict[str, Any]:
@@ -54,6 +71,7 @@ def snapshot(session: Session, user: User, with_panel: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "id": session.pk, "version": session.version, "state": session.state, "badge": badge(explanation),
         "sentence": f"{explanation.sentence} {explanation.what_to_do}".strip(),
+        "cells": cells(session, session.account),
     }  # fmt: skip
     if with_panel:
         shown["panel"] = render_to_string("sessions_app/panel.html", panel_context(session, user))

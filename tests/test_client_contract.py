@@ -120,6 +120,31 @@ def test_a_phone_that_answers_wrongly_is_not_paired(side: Side, phone: str, wron
     assert not Path(pairing.store).exists()
 
 
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("defect", "reason"),
+    [("multidevice", PairFailure.NO_MULTIDEVICE), ("passkey", PairFailure.PASSKEY)],
+)
+def test_a_phone_that_cannot_link_devices_ends_the_pairing(
+    only_real: RealSide, phone: str, defect: str, reason: PairFailure
+) -> None:
+    pairing = only_real.pair()
+    only_real.scan(pairing, phone, defect)
+    assert pairing.seen.wait(Kind.PAIR_FAILED).detail["reason"] == reason
+    pairing.ask("cancel")
+    assert not Path(pairing.store).exists()
+
+
+@pytest.mark.real
+def test_a_network_that_breaks_while_a_code_is_shown_ends_the_pairing(only_real: RealSide) -> None:
+    pairing = only_real.pair()
+    pairing.seen.wait(Kind.QR)
+    only_real.break_network("refused")
+    only_real.sim.faults.drop_all()
+    failed = pairing.seen.wait(Kind.PAIR_FAILED)
+    assert failed.detail["reason"] == PairFailure.NETWORK
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [(405, PairFailure.OUTDATED), (503, PairFailure.UNEXPECTED), (401, PairFailure.UNEXPECTED)],

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sessions_app.models import Session
 from tests.installation import Installation, fresh, wait_for
 from tests.wasim import Wasim
+from tests.wasim.control import Control
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -157,6 +158,27 @@ def test_other_outcomes_have_their_own_sentence(
     expect(panel).to_have_attribute("data-state", "connected", timeout=20_000)
 
 
+def test_the_page_that_plays_the_phone_scans_a_picture_of_the_code(
+    browser: Browser, address: str, installation: Installation, sim: Wasim, tmp_path: Path
+) -> None:
+    """What `make demo` offers to a person."""
+    number = str(next(_numbers))
+    page = logged_in(browser, address)
+    add_account(page, address, "Demo")
+    page.wait_for_selector("#qr svg")
+    page.screenshot(path=tmp_path / "screen.png")
+    control = Control(sim)
+    phone = page.context.new_page()
+    phone.goto(control.start())
+    phone.fill("#number", number)
+    phone.set_input_files("#picture", __file__)
+    expect(phone.locator("#said")).to_have_text("this is not a picture")
+    phone.set_input_files("#picture", tmp_path / "screen.png")
+    expect(phone.locator("#said")).to_have_text("Linked.", timeout=20_000)
+    expect(page.locator("#session-panel")).to_have_attribute("data-state", "connected", timeout=20_000)
+    control.stop()
+
+
 def test_no_code_without_the_permission_and_no_socket_without_a_log_in(
     browser: Browser, address: str, installation: Installation
 ) -> None:
@@ -186,7 +208,7 @@ def test_no_code_without_the_permission_and_no_socket_without_a_log_in(
         "() => new Promise(done => { const s = new WebSocket(`ws://${location.host}/ws/sessions/`);"
         " s.onclose = e => done(e.code) })"
     )
-    assert code != 1000
+    assert code == 4401
 
 
 def test_screenshots(browser: Browser, address: str, installation: Installation, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib import admin
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as lazy
@@ -72,6 +73,11 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
         Entry("auth.group", "group"),
     )),
 )  # fmt: skip
+
+
+def stylesheet(request: HttpRequest) -> str:
+    """Return the address of what we add to unfold's look (settings, UNFOLD)."""
+    return static("waserver/admin.css")
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:

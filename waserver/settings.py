@@ -260,5 +260,6 @@ UNFOLD = {
     "SITE_SYMBOL": "forum",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "STYLES": ["waserver.navigation.stylesheet"],
     "SIDEBAR": {"show_search": True, "navigation": "waserver.navigation.sidebar"},
 }

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import display
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -14,25 +15,42 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import ngettext, ngettext_lazy
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts import phone, proxy
 from accounts.models import Account
-from sessions_app.explanations import explain, moment
+from sessions_app.explanations import explain
 from sessions_app.models import Session, SessionCommand, Verb
-from sessions_app.snapshot import CONTROL, PAIR, badge, panel_context
+from sessions_app.snapshot import CONTROL, PAIR, badge, cells, may_view, panel_context
+from sessions_app.states import NEEDS_PAIRING
 from sessions_app.timeline import timeline
+
+#: What a bulk action says when it was passed on.
+_ASKED: dict[str, Promise] = {
+    "start": ngettext_lazy("%(count)d session was asked to start.", "%(count)d sessions were asked to start.", "count"),
+    "stop": ngettext_lazy("%(count)d session was asked to stop.", "%(count)d sessions were asked to stop.", "count"),
+    "restart": ngettext_lazy("%(count)d session was asked to restart.", "%(count)d sessions were asked to restart.",
+                             "count"),
+}  # fmt: skip
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     """The proxy's password is never sent back to a browser: an empty field keeps the proxy, "-" removes it."""
 
+    # Wider than the digits that are stored: people paste numbers with spaces, and a browser cuts them off silently.
+    phone = forms.CharField(
+        label=lazy("Phone number"), required=False, max_length=40, empty_value=None,
+        help_text=Account._meta.get_field("phone").help_text,
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "tel", "autocomplete": "off"}),
+    )  # fmt: skip
     proxy_url = forms.CharField(
         label=lazy("Proxy"), required=False, widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"})
     )
@@ -43,6 +61,8 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.instance.phone:
+            self.initial["phone"] = self.instance.phone_display
         kept = proxy.display(self.instance.proxy or "")
         self.fields["proxy_url"].help_text = (
             _("In use: %(proxy)s. Leave empty to keep it, write - to remove it.") % {"proxy": kept}
@@ -74,6 +94,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
     search_fields = ["label", "phone", "session__push_name"]
     list_select_related = ["session__host", "owner"]
     actions = ["start", "stop", "restart"]
+    list_before_template = "sessions_app/live_sign.html"
     change_form_outer_before_template = "sessions_app/detail.html"
 
     class Media:
@@ -83,8 +104,8 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
     # -- the list
 
     @display(description=lazy("number"), ordering="phone")
-    def number(self, account: Account) -> str:
-        return account.phone_display or "–"
+    def number(self, account: Account) -> SafeString:
+        return _live(account, "number")
 
     @display(description=lazy("state"), ordering="session__state")
     def state(self, account: Account) -> SafeString:
@@ -97,12 +118,12 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
         )  # fmt: skip
 
     @display(description=lazy("connected since"), ordering="session__connected_at")
-    def since(self, account: Account) -> str:
-        return moment(account.session.connected_at) or "–"
+    def since(self, account: Account) -> SafeString:
+        return _live(account, "since")
 
     @display(description=lazy("host"))
-    def on_host(self, account: Account) -> str:
-        return str(account.session.host or "–")
+    def on_host(self, account: Account) -> SafeString:
+        return _live(account, "host")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         return super().get_queryset(request).select_related("session__host", "owner")  # type: ignore[no-any-return]
@@ -123,17 +144,25 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
         return request.user.has_perm(CONTROL)
 
     def _ask_all(self, request: HttpRequest, accounts: QuerySet[Account], verb: str) -> None:
-        for account in accounts:
-            _ask(account.session, verb, request)
-        messages.success(request, _("Asked %(count)d sessions to %(verb)s.") % {"count": len(accounts), "verb": verb})
+        sessions = [account.session for account in accounts]
+        able = [session for session in sessions if verb == "stop" or session.state not in NEEDS_PAIRING]
+        for session in able:
+            _ask(session, verb, request)
+        if able:
+            messages.success(request, _ASKED[verb] % {"count": len(able)})
+        if rest := len(sessions) - len(able):
+            messages.warning(request, ngettext(
+                "%(count)d account is not paired, so nothing was asked of it: pair it first.",
+                "%(count)d accounts are not paired, so nothing was asked of them: pair them first.", rest,
+            ) % {"count": rest})  # fmt: skip
 
     # -- one account
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
                         extra_context: dict[str, Any] | None = None) -> Any:  # fmt: skip
         extra = dict(extra_context or {})
-        session = Session.objects.select_related("account", "host").filter(account_id=object_id).first() if (
-            object_id and object_id.isdigit()) else None  # fmt: skip
+        account = self.get_object(request, unquote(object_id)) if object_id else None
+        session = account.session if account is not None else None
         if session is not None and request.user.is_authenticated:
             extra |= {**panel_context(session, request.user), "timeline": timeline(session)}
         return super().changeform_view(request, object_id, form_url, extra)
@@ -159,8 +188,8 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
 
     def pair_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The pairing page; looking at it changes nothing."""
-        session = get_object_or_404(Session.objects.select_related("account", "host"), account_id=pk)
-        if not (request.user.is_authenticated and request.user.has_perm(PAIR)):
+        session = get_object_or_404(Session.objects.select_related("account", "host"), account__pk=pk)
+        if not (request.user.is_authenticated and request.user.has_perm(PAIR) and may_view(request.user)):
             raise PermissionDenied
         context = {
             **self.admin_site.each_context(request), **panel_context(session, request.user), "media": self.media,
@@ -172,7 +201,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
         """Ask something of the session, then show what comes of it."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        session = get_object_or_404(Session.objects.select_related("account"), account_id=pk)
+        session = get_object_or_404(Session.objects.select_related("account"), account__pk=pk)
         pairing = verb in (Verb.PAIR, Verb.CANCEL_PAIRING)
         if not request.user.has_perm(PAIR if pairing else CONTROL):
             raise PermissionDenied
@@ -182,6 +211,12 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
             messages.error(request, " ".join(error.messages))
         page = "admin:account_pair" if pairing else "admin:accounts_account_change"
         return HttpResponseRedirect(reverse(page, args=[pk]))
+
+
+def _live(account: Account, part: str) -> SafeString:
+    """Return a cell of the list that live.js keeps current."""
+    return format_html('<span data-session-part="{}" data-session="{}">{}</span>', part, account.session.pk,
+                       cells(account.session, account)[part])  # fmt: skip
 
 
 def _ask(session: Session, verb: str, request: HttpRequest) -> SessionCommand | None:

@@ -14,9 +14,20 @@ from django.utils.translation import gettext_lazy as lazy
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 
-from sessions_app import jobs
+from sessions_app import jobs, retry
 from sessions_app.explanations import moment
 from sessions_app.models import Host, HostEvent, Job, RetryRule, SessionCommand, SessionEvent
+from sessions_app.timeline import line
+
+#: Code of a retry rule -> what it stands for.
+CAUSES = {
+    retry.OTHER: lazy("lost connections, server errors and everything unknown"),
+    retry.TIMEOUT: lazy("time-outs: connecting, logging in, no answer"),
+    retry.REPLACED: lazy("another client uses the same keys"),
+    retry.RESTART: lazy("WhatsApp asks for a restart; the library does it by itself"),
+    retry.BANNED: lazy("banned for a time, where WhatsApp does not say until when"),
+    retry.OUTDATED: lazy("WhatsApp no longer accepts this client version"),
+}
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
@@ -98,11 +109,19 @@ class HostAdmin(ReadOnlyAdmin):
 
 @admin.register(SessionEvent)
 class SessionEventAdmin(ReadOnlyAdmin):
-    list_display = ["at", "session", "kind", "actor", "host_name", "before", "after", "code", "reason"]
+    list_display = ["when", "session", "happened"]
     list_filter = ["kind", "code", "host_name"]
     search_fields = ["session__account__label", "actor"]
     list_select_related = ["session__account"]
     show_full_result_count = False
+
+    @display(description=lazy("time"), ordering="at")
+    def when(self, event: SessionEvent) -> str:
+        return moment(event.at)
+
+    @display(description=lazy("what happened"))
+    def happened(self, event: SessionEvent) -> str:
+        return line(event).text
 
 
 @admin.register(SessionCommand)
@@ -114,7 +133,7 @@ class SessionCommandAdmin(ReadOnlyAdmin):
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
-    list_display = ["name", "purpose", "last_run", "took", "counts", "late", "error"]
+    list_display = ["name", "purpose", "last_run", "took", "result", "late", "error"]
     actions = ["pause", "resume"]
 
     @display(description=lazy("what it does"))
@@ -128,6 +147,10 @@ class JobAdmin(ReadOnlyAdmin):
     @display(description=lazy("took"))
     def took(self, job: Job) -> str:
         return f"{job.duration.total_seconds():.2f} s" if job.duration else "–"
+
+    @display(description=lazy("result"))
+    def result(self, job: Job) -> str:
+        return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in job.counts.items()) or "–"
 
     @display(description=lazy("on time"), boolean=True)
     def late(self, job: Job) -> bool:
@@ -149,4 +172,8 @@ class JobAdmin(ReadOnlyAdmin):
 
 @admin.register(RetryRule)
 class RetryRuleAdmin(ModelAdmin):  # type: ignore[misc]
-    list_display = ["__str__", "first", "growth", "cap", "jitter"]
+    list_display = ["__str__", "meaning", "first", "growth", "cap", "jitter"]
+
+    @display(description=lazy("when"))
+    def meaning(self, rule: RetryRule) -> str:
+        return str(CAUSES.get(rule.code, ""))

@@ -15,7 +15,7 @@ from python_socks.async_.asyncio import Proxy
 #: Seconds for one dial: name lookup, TCP and the proxy's answer together.
 DIAL_TIMEOUT = 15.0
 
-_SCHEMES = {"http": ProxyType.HTTP, "socks5": ProxyType.SOCKS5, "socks5h": ProxyType.SOCKS5}
+SCHEMES = {"http": ProxyType.HTTP, "socks5": ProxyType.SOCKS5, "socks5h": ProxyType.SOCKS5}
 _DEFAULT_PORTS = {"http": 80, "socks5": 1080, "socks5h": 1080}
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -39,11 +39,11 @@ def parse_proxy(url: str) -> tuple[ProxyType, str, int, str | None, str | None]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if not host or parts.scheme not in _SCHEMES:
+    if not host or parts.scheme not in SCHEMES:
         raise DialError("proxy_invalid", "The proxy must be given as http://HOST:PORT or socks5://HOST:PORT.")
     user = unquote(parts.username) if parts.username is not None else None
     password = unquote(parts.password or "") if user is not None else None
-    return _SCHEMES[parts.scheme], host, port or _DEFAULT_PORTS[parts.scheme], user, password
+    return SCHEMES[parts.scheme], host, port or _DEFAULT_PORTS[parts.scheme], user, password
 
 
 async def dial(host: str, port: int, proxy: str, protocol: Callable[[], P]) -> P:

@@ -7,7 +7,9 @@ GET / is the page. POST /NAME with a JSON object of arguments calls an action an
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
+import io
 import json
 import logging
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from .wasim import Wasim
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page.html")
-LIMIT = 1 << 20
+LIMIT = 16 << 20
 """Bytes a request may have."""
 
 WAIT = 10.0
@@ -34,8 +36,9 @@ class Actions:
         self._sim = sim
         faults = {name: call for name, call in inspect.getmembers(sim.faults, inspect.ismethod) if name[0] != "_"}
         self.all: dict[str, Callable[..., Any]] = {
-            "state": self.state, "scan": self.scan, "enter_code": self.enter_code, "unlink": self.unlink,
-            "environment": sim.environment, **{f"faults.{name}": call for name, call in faults.items()},
+            "state": self.state, "scan": self.scan, "scan_picture": self.scan_picture, "enter_code": self.enter_code,
+            "unlink": self.unlink, "environment": sim.environment,
+            **{f"faults.{name}": call for name, call in faults.items()},
         }  # fmt: skip
 
     def state(self) -> dict[str, Any]:
@@ -49,6 +52,10 @@ class Actions:
     def scan(self, phone: str, text: str, wrong: str = "") -> str:
         """Scan a QR text; see SimPhone.scan."""
         return self._sim.phone(phone).scan(text, wrong)
+
+    def scan_picture(self, phone: str, picture: str, wrong: str = "") -> str:
+        """Scan the QR code in a picture (base64, any common format). Raises ValueError when there is none."""
+        return self.scan(phone, qr_text(base64.b64decode(picture)), wrong)
 
     def enter_code(self, phone: str, code: str) -> str:
         """Type a code in; see SimPhone.enter_code."""
@@ -127,6 +134,22 @@ class Control:
             return await asyncio.to_thread(action, **arguments)
         except (ValueError, LookupError, TimeoutError) as error:
             raise Refused(HTTPStatus.BAD_REQUEST, str(error) or type(error).__name__) from None
+
+
+def qr_text(picture: bytes) -> str:
+    """Return the text of the QR code in a picture. Raises ValueError when none can be read."""
+    try:
+        import zxingcpp
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise ValueError("to scan pictures, install zxing-cpp and pillow; the text of the code works without") from None
+    try:
+        found = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)).convert("L"))
+    except UnidentifiedImageError:
+        raise ValueError("this is not a picture") from None
+    if not found:
+        raise ValueError("there is no QR code in this picture")
+    return str(found[0].text)
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes | None]:

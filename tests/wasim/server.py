@@ -36,6 +36,15 @@ log = logging.getLogger(__name__)
 
 _REFS = 6
 
+_PASSKEY = {"challenge": "AAAA", "timeout": 60000, "rpId": "whatsapp.com", "allowCredentials": [],
+            "userVerification": "required", "extensions": {}}  # fmt: skip
+UNABLE = {
+    "multidevice": node("ib", {"from": SERVER}, node("downgrade_webclient")),
+    "passkey": node("notification", {"from": SERVER, "type": "passkey_prologue_request", "id": "passkey-1", "t": 0},
+                    node("passkey_request_options", data=json.dumps(_PASSKEY).encode())),
+}  # fmt: skip
+"""What the client is told when a phone scanned its code and still cannot link it, by the phone's defect."""
+
 
 class Pending:
     """A client that shows a code."""
@@ -253,14 +262,18 @@ class Server:
         return False
 
     async def scan(self, number: str, text: str, wrong: str = "") -> str:
-        """Let a phone scan a QR text; return "" or why the client did not accept it.
+        """Let a phone scan a QR text; return "" or why it was not linked.
 
-        Raises ValueError when nobody shows that code (any more).
+        `wrong`: "" is a sound phone; "hmac" and "signature" sign badly; "multidevice" knows no linked devices;
+        "passkey" wants a passkey first. Raises ValueError when nobody shows that code (any more).
         """
         scan = Scan.parse(text)
         pending = next((p for p in self.pending if scan.ref in p.refs), None)
         if pending is None:
             raise ValueError("nobody shows this code any more")
+        if wrong in UNABLE:
+            await pending.connection.send(UNABLE[wrong])
+            return wrong
         await self._sign(pending, self.phone(number), scan, wrong)
         return await asyncio.wait_for(asyncio.shield(pending.outcome), 30)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, ProgrammingError
+from django.core.management.base import CommandError, CommandParser
 
 from accounts import proxy
+from accounts.management.output import OurCommand
 from accounts.models import Account
 
 
-class Command(BaseCommand):
+class Command(OurCommand):
     help = "Add an account, or list them. Exit codes: 0 done, 1 refused, 2 wrong usage."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -27,15 +27,10 @@ class Command(BaseCommand):
             command.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            rows = [self._add(options)] if options["what"] == "add" else list(Account.objects.all())
-        except (OperationalError, ProgrammingError):
-            raise CommandError("The database is not set up: run `make run`, or `manage.py migrate`.") from None
+        rows = [self._add(options)] if options["what"] == "add" else list(Account.objects.all())
         if options["json"]:
-            import json
-
             shown = [_shown(row) for row in rows]
-            self.stdout.write(json.dumps(shown[0] if options["what"] == "add" else shown, indent=2, ensure_ascii=False))
+            self.print_json(shown[0] if options["what"] == "add" else shown)
             return
         for row in rows:
             self.stdout.write(f"{row.pk:>5}  {row.label:<30} {row.phone_display or '–':<20} {row.desired}")

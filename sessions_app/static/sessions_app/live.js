@@ -3,6 +3,7 @@
 (() => {
   let live, sign, panelId = null;
   let pause = 500;
+  let shownPanel = "";
 
   const cells = () => [...document.querySelectorAll("[data-session-cell]")];
 
@@ -20,22 +21,29 @@
     }
   }
 
-  function showPanel(html, version) {
+  // What the person has open, typed and focused outlives a new panel; an unchanged one is left alone.
+  function showPanel(html) {
     const panel = document.getElementById("session-panel");
-    if (!panel) return;
+    if (!panel || html === shownPanel) return;
+    shownPanel = html;
+    const reachable = () => [...document.querySelectorAll("#session-panel :is(button, input:not([type=hidden]), summary)")];
+    const focused = reachable().find((element) => element === document.activeElement);
     const field = panel.querySelector("input[name=phone]");
-    const typing = field && document.activeElement === field;
-    if (typing && panel.dataset.version === String(version)) return;
-    const typed = field ? field.value : null;
+    const typed = field && field.value !== field.defaultValue ? field.value : null;
+    const opened = [...panel.querySelectorAll("details[open]")].map((element) => element.id);
     panel.outerHTML = html;
+    for (const id of opened) { const element = document.getElementById(id); if (element) element.open = true; }
     const again = document.querySelector("#session-panel input[name=phone]");
-    if (typing && again) { again.value = typed; again.focus(); }
+    if (again && typed !== null) again.value = typed;
+    const name = (element) => element.name || element.textContent.trim();
+    const same = focused && reachable().find((element) => name(element) === name(focused));
+    if (same) same.focus();
     giveTokens();
     countDown();
   }
 
   function show(session) {
-    if (session.panel && session.id === panelId) showPanel(session.panel, session.version);
+    if (session.panel && session.id === panelId) showPanel(session.panel);
     for (const cell of cells()) {
       if (Number(cell.dataset.sessionCell) !== session.id) continue;
       const badge = cell.querySelector("[data-badge]");
@@ -44,27 +52,27 @@
       if (sentence) sentence.textContent = session.sentence;
       cell.dataset.state = session.state;
     }
+    for (const part of document.querySelectorAll("[data-session-part]"))
+      if (Number(part.dataset.session) === session.id) part.textContent = session.cells[part.dataset.sessionPart];
   }
 
-  function say(connected) {
-    if (!sign) return;
-    sign.textContent = connected ? sign.dataset.live : sign.dataset.lost;
-    sign.classList.toggle("wa-lost", !connected);
+  function say(what) {
+    if (!sign || sign.textContent === sign.dataset[what]) return;
+    sign.textContent = sign.dataset[what];
+    sign.classList.toggle("wa-lost", what !== "live");
   }
 
   function connect() {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}/ws/sessions/`);
     socket.onopen = () => {
-      pause = 500;
-      say(true);
       const watch = [...new Set(cells().map((cell) => Number(cell.dataset.sessionCell)))];
       socket.send(JSON.stringify({ watch, panel: panelId }));
     };
-    socket.onmessage = (message) => show(JSON.parse(message.data));
+    socket.onmessage = (message) => { pause = 500; say("live"); show(JSON.parse(message.data)); };
     socket.onclose = (closed) => {
-      say(false);
-      if (closed.code === 4401) { location.reload(); return; }
+      say(closed.code === 4401 ? "refused" : "lost");
+      if (closed.code === 4401) return;
       setTimeout(connect, pause * (0.5 + Math.random()));
       pause = Math.min(pause * 2, 15000);
     };
