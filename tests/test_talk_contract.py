@@ -111,10 +111,10 @@ def test_every_kind_without_a_file_arrives_as_it_was_sent(pair: Pair) -> None:
         pair.hers.send(address(pair.ben), content)
         assert pair.his.heard.message(number).content == (other_side or content)
         assert unpack(content.kind, pack(content)) == content
-    pair.hers.send(address(pair.ben), ContactCard("Budi; Santoso", "628120000001"))
+    pair.hers.send(address(pair.ben), ContactCard("Budi; Santoso", ("628120000001", "628120000002")))
     card = pair.his.heard.message(len(contents) + 2).content
     assert isinstance(card, ContactCard)
-    assert (card.name, card.phone) == ("Budi; Santoso", "628120000001")
+    assert (card.name, card.phones) == ("Budi; Santoso", ("628120000001", "628120000002"))
 
 
 def test_a_reaction_of_the_reader_points_at_the_writers_message(pair: Pair) -> None:

@@ -196,6 +196,10 @@ HOSTS = env.int("HOSTS", default=1)
 HOST_CAPACITY = env.int("HOST_CAPACITY", default=50)
 HOST_CONCURRENT_STARTS = env.int("HOST_CONCURRENT_STARTS", default=8)
 HOST_POLL = _seconds("HOST_POLL", 0.5)
+#: What lives in the session host beside it; see sessions_app/host/extension.py.
+HOST_EXTENSIONS = ["messaging.courier.courier.Courier"]
+#: How often a host looks for messages to send when no hint arrives.
+OUTBOX_POLL = _seconds("OUTBOX_POLL", 0.25)
 LEASE = _seconds("LEASE", 30)
 LEASE_RENEWAL = _seconds("LEASE_RENEWAL", 10)
 

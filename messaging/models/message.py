@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Account, ApiKey
+from messaging import hints
 from messaging.kinds import Kind, text_of
 from messaging.models.chat import Chat, ContactPause
 from messaging.models.event import Event, EventKind
@@ -47,7 +48,9 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def due(self, now: datetime) -> MessageQuerySet:
         """Those that may be handed over now: the first unfinished one of each chat. Oldest first."""
         earlier = Message.objects.filter(
-            Q(state=S.SENDING) | Q(state=S.QUEUED) & (Q(send_at=None) | Q(send_at__lte=now)),
+            Q(state=S.SENDING)
+            | Q(state=S.QUEUED) & (Q(send_at=None) | Q(send_at__lte=now))
+            & (Q(expires_at=None) | Q(expires_at__gt=now)),
             chat=OuterRef("chat"), pk__lt=OuterRef("pk"), direction=Direction.OUT,
         )  # fmt: skip
         return (
@@ -178,6 +181,7 @@ class Message(models.Model):
     ) -> Message:  # fmt: skip
         """Accept one for sending. Its content was checked by whoever calls (messaging.content)."""
         now = now or timezone.now()
+        hints.queued()
         return cls.objects.create(
             account_id=chat.account_id, chat=chat, direction=Direction.OUT, kind=kind, content=dict(content),
             text=text_of(kind, dict(content)), media=media, target=target, state=S.QUEUED, api_key=api_key,

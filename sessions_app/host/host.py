@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from sessions_app.host.decision import Act, Limits, decide
+from sessions_app.host.extension import Extensions, Line
 from sessions_app.host.runner import Means, Runner
 from sessions_app.host.sharing import fair_share, room
 from sessions_app.host.watchdog import EXIT_CODE, Watchdog, clock
@@ -40,7 +41,9 @@ _EXPIRE_EVERY = 5.0
 #: Seconds a host about to restart takes to give its sessions to others; what is left then comes back with it.
 _GIVE_AWAY_PATIENCE = 60.0
 #: Seconds SIGTERM leaves for stopping the clients, then for writing what is queued.
-_STOP_PATIENCE, _WRITE_PATIENCE = 6.0, 2.0
+_STOP_PATIENCE, _WRITE_PATIENCE = 5.0, 2.0
+#: ... for what is under way on them before, and for what arrived to be written after.
+_SETTLE_PATIENCE, _FINISH_PATIENCE = 1.0, 1.0
 
 
 class SessionHost:
@@ -55,6 +58,8 @@ class SessionHost:
         self._loading = threading.Lock()
         self._watchdog = Watchdog()
         self._runners: dict[int, Runner] = {}
+        self._lines: dict[int, Line] = {}
+        self._extensions: Extensions
         self._renewed = self._expired = float("-inf")
         self._share, self._others, self._room = capacity, False, 0  # as of the last look at all hosts
         self._draining = False
@@ -76,8 +81,9 @@ class SessionHost:
         self._register()
         writer = Writer(self._row)
         starts, steps = ThreadPoolExecutor(settings.HOST_CONCURRENT_STARTS, "start"), ThreadPoolExecutor(8, "step")
-        self._means = Means(self._load_whatsapp, writer, starts, steps, self._wake.set)
+        self._means = Means(self._load_whatsapp, writer, starts, steps, self._wake.set, lambda: self._extensions)
         writer.start()
+        self._extensions = Extensions(self._row, lambda: self._lines)
         self._renew()
         self._watchdog.start()
         _log.info("Session host %s is ready for %d sessions (process %d)", self.name, self.capacity, os.getpid())
@@ -104,6 +110,7 @@ class SessionHost:
                 self._claim()
             self._refresh()
             self._reconcile()
+            self._lines = {pk: line for pk, runner in self._runners.items() if (line := runner.line()) is not None}
         except (DatabaseError, InterfaceError) as error:
             # The watchdog ends the process when this goes on for too long.
             _log.warning("The database does not answer: %s", error)
@@ -284,6 +291,8 @@ class SessionHost:
     def _shut_down(self, writer: Writer) -> None:
         """Stop the clients, write what was observed, give the leases back; within 10 s whatever hangs."""
         _log.info("Stopping %d sessions", len(self._runners))
+        self._lines = {}
+        self._extensions.settle(None, _SETTLE_PATIENCE)
         whatsapp = self._whatsapp
         if whatsapp is not None:
             closing = threading.Thread(target=whatsapp.close, daemon=True)
@@ -292,6 +301,7 @@ class SessionHost:
         for runner in self._runners.values():
             if runner.row.state in LIVE:
                 runner.note(Kind.STOPPED, None, **self._why_it_ends())
+        self._extensions.finish(_FINISH_PATIENCE)
         if not writer.finish(_WRITE_PATIENCE):
             _log.error("The last observations could not be written")
         now = timezone.now()

@@ -22,15 +22,19 @@ from django.conf import settings
 from django.utils import timezone
 
 from sessions_app.host.decision import Act, View
+from sessions_app.host.extension import Extensions, Line
 from sessions_app.host.writer import Entry, Writer
 from sessions_app.models import Session, SessionCommand, Verb
 from sessions_app.states import State
 from sessions_app.transition import Outcome
 from sessions_app.whatsapp.client import Client, Kind, Observation, Observe, Pairing, WhatsApp, WhatsAppError
+from sessions_app.whatsapp.inbound import Inbound
 
 _log = logging.getLogger(__name__)
 
 _MINUTE = 60.0
+#: Seconds a client that is stopped on purpose is given for what is under way on it.
+_SETTLE = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Means:
     starts: Executor
     steps: Executor
     wake: Callable[[], None]
+    extensions: Callable[[], Extensions]
 
 
 class Runner:
@@ -76,6 +81,13 @@ class Runner:
     def holds_client(self) -> bool:
         """Return whether a client or pairing runs here."""
         return self._client is not None or self._pairing is not None
+
+    def line(self) -> Line | None:
+        """Return the way to talk through this session, None while there is none."""
+        row, client = self.row, self._client
+        if client is None or row.state != State.CONNECTED or self.leaving or self.gone:
+            return None
+        return Line(row.pk, row.account_id, self.epoch, client)
 
     def view(self) -> View:
         """Return what a decision needs."""
@@ -181,10 +193,13 @@ class Runner:
         self.starting = True
         self.note(Kind.STARTING)
         store, self._proxy = self.row.store_path, self.row.account.proxy or ""
-        observe = self._observer()
+        observe, account_id = self._observer(), self.row.account_id
+
+        def receive(inbound: Inbound) -> None:
+            self._means.extensions().receive(account_id, inbound)
 
         def connect() -> None:
-            client = self._means.whatsapp().connect(store, self._proxy, observe)
+            client = self._means.whatsapp().connect(store, self._proxy, observe, receive)
             with self._lock:
                 self._client = client
                 gone = self.gone
@@ -198,6 +213,7 @@ class Runner:
         self._begin(self._means.steps, lambda: self._end_client(reason))
 
     def _end_client(self, reason: str) -> None:
+        self._means.extensions().settle(self.row.pk, _SETTLE)
         self._drop_client()
         self.note(Kind.STOPPED, reason=reason)
 

@@ -96,10 +96,10 @@ class Location:
 
 @dataclass(frozen=True)
 class ContactCard:
-    """A person's card. `vcard` wins over the number where both are given."""
+    """A person's card. `vcard` wins over the numbers where both are given."""
 
     name: str
-    phone: str = ""
+    phones: tuple[str, ...] = ()  # digits
     vcard: str = ""
     reply_to: Reference | None = None
 

@@ -70,7 +70,7 @@ class Post:
         if isinstance(failure, NotSent):
             raise failure
         people = self._people(me, chat)
-        now, identity = datetime.now(UTC), f"FAKE{next(self.ids):08d}"
+        now, identity = datetime.now(UTC), f"3EB0FA4E{next(self.ids):012d}"
         self.handed.append(Handed(me.phone, chat, content, identity))
         sender = _person(me)
         for phone in people:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +39,7 @@ _POLLS = ("pollCreationMessage", "pollCreationMessageV2", "pollCreationMessageV3
 #: Parts that come beside what is said, or say nothing to a person.
 _SILENT = frozenset({"messageContextInfo", "senderKeyDistributionMessage"})
 _REVOKE, _EDIT = 0, 14
+_WAID = re.compile(r"waid=(\d+)")
 
 
 def message(event: Any) -> Message | None:
@@ -152,8 +154,7 @@ def _location(part: Any) -> Content:
 
 def _contact(part: Any) -> Content:
     vcard = str(part.vcard)
-    digits = vcard.partition("waid=")[2].partition(":")[0] if "waid=" in vcard else ""
-    return ContactCard(str(part.displayName), digits, vcard, _reply(part))
+    return ContactCard(str(part.displayName), tuple(_WAID.findall(vcard)), vcard, _reply(part))
 
 
 def _poll(part: Any) -> Content:

@@ -91,9 +91,8 @@ def _contact(out: Any, chat: str, content: ContactCard) -> None:
 
 def _vcard(content: ContactCard) -> str:
     name = re.sub(r"([\\;,])", r"\\\1", " ".join(content.name.split()))
-    digits = "".join(filter(str.isdigit, content.phone))
-    return (f"BEGIN:VCARD\nVERSION:3.0\nN:;{name};;;\nFN:{name}\n"
-            f"TEL;type=CELL;type=VOICE;waid={digits}:+{digits}\nEND:VCARD")  # fmt: skip
+    lines = [f"TEL;type=CELL;type=VOICE;waid={digits}:+{digits}" for digits in content.phones]
+    return "\n".join(["BEGIN:VCARD", "VERSION:3.0", f"N:;{name};;;", f"FN:{name}", *lines, "END:VCARD"])
 
 
 def _poll(out: Any, chat: str, content: Poll) -> None:

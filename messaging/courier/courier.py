@@ -1,0 +1,259 @@
+"""The courier's loop: outcomes and arrivals into the database, then the next message of every account to WhatsApp.
+
+One thread writes, so a turn is one or two short transactions for all accounts together. Sends run on a pool, one at a
+time for an account. A message is claimed (state `sending`, under the lease's epoch) and the claim committed before the
+library gets it: a process killed at any moment leaves either a queued message or one whose outcome is unknown, and
+never one that is sent twice by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from django.conf import settings
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    close_old_connections,
+    connection,
+    transaction,
+)
+from django.utils import timezone
+
+from messaging import hints
+from messaging.courier import inbox
+from messaging.courier.clerk import Clerk
+from messaging.courier.journal import Journal
+from messaging.courier.lane import Lane, Result
+from messaging.courier.sender import send
+from messaging.errors import sentence
+from messaging.models import Message
+from messaging.states import MessageState
+from sessions_app.host.extension import Lines
+from sessions_app.models import Host
+from sessions_app.whatsapp.inbound import Inbound, Receipt
+
+_log = logging.getLogger(__name__)
+
+#: Outcomes or arrivals written in one transaction.
+_BATCH = 100
+#: Seconds between looks at what changes seldom: limits set by staff, sends left behind.
+_SELDOM = 5.0
+#: Seconds between attempts while the database does not answer.
+_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+
+
+class Courier:
+    """Implements host.extension.Extension."""
+
+    def start(self, host: Host, lines: Callable[[], Lines]) -> None:
+        """Begin."""
+        self._host, self._lines = host, lines
+        self._journal = Journal(Path(settings.VAR_DIR) / "inbox")
+        self._arrived: deque[tuple[int, Inbound]] = deque()
+        self._results: deque[tuple[Lane, Message, Result]] = deque()
+        self._parked: deque[tuple[int, Receipt, tuple[str, ...]]] = deque()
+        self._lanes: dict[int, Lane] = {}
+        self._on_the_way: dict[int, Lane] = {}  # also those whose session is gone meanwhile
+        self._wake, self._ending, self._abandoned = threading.Event(), threading.Event(), threading.Event()
+        self._looked = float("-inf")
+        self._senders = ThreadPoolExecutor(max(1, host.capacity), "send")
+        self._clerk = Clerk(self._wake.set)
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread.start()
+        hints.listen(self._wake.set, self._ending)
+
+    def receive(self, account_id: int, inbound: Inbound) -> None:
+        """Write it into the journal; the loop does the rest."""
+        self._journal.append(account_id, inbound)
+        self._arrived.append((account_id, inbound))
+        self._wake.set()
+
+    def settle(self, session_id: int | None, seconds: float) -> None:
+        """Send nothing more on this session, and wait for what is on its way."""
+        until = time.monotonic() + seconds
+        lanes = [lane for pk, lane in list(self._lanes.items()) if session_id in (None, pk)]
+        for lane in lanes:
+            lane.closed = True
+        while any(lane.busy for lane in lanes) and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def finish(self, seconds: float) -> None:
+        """Write what is there, and end."""
+        self._ending.set()
+        self._wake.set()
+        self._thread.join(seconds)
+        self._abandoned.set()
+        self._senders.shutdown(wait=False, cancel_futures=True)
+        self._clerk.close()
+
+    # -- the loop
+
+    def _run(self) -> None:
+        pause = _PAUSE
+        self._replay()
+        while not self._abandoned.is_set():
+            try:
+                busy = self._turn()
+                pause = _PAUSE
+            except (DatabaseError, InterfaceError):
+                _log.warning("The courier waits for the database", exc_info=True)
+                close_old_connections()
+                self._journal.sync()
+                self._abandoned.wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            except Exception:  # noqa: BLE001 - the loop's edge
+                _log.exception("A turn of the courier failed")
+                self._abandoned.wait(1)
+                continue
+            if self._ending.is_set() and not (self._arrived or self._results):
+                break
+            if not busy:
+                self._wake.wait(settings.OUTBOX_POLL.total_seconds())
+                self._wake.clear()
+        self._journal.close()
+        connection.close()
+
+    def _turn(self) -> bool:
+        """Do what there is to do; return whether there may be more at once."""
+        wrote = self._write()
+        self._follow_lines()
+        if self._ending.is_set():
+            return wrote
+        self._look()
+        self._clerk.turn(self._lanes)
+        return self._hand_over() or wrote
+
+    def _write(self) -> bool:
+        """Store outcomes, then arrivals, in one transaction. Neither is forgotten before it is committed."""
+        results = [self._results[n] for n in range(min(_BATCH, len(self._results)))]
+        arrived = [self._arrived[n] for n in range(min(_BATCH, len(self._arrived)))]
+        if not results and not arrived:
+            return False
+        parked: list[tuple[int, Receipt, tuple[str, ...]]] = []
+        now, files = timezone.now(), False
+        with transaction.atomic():
+            for lane, row, result in results:
+                with transaction.atomic():
+                    lane.settle(row, result, now)
+            for account_id, inbound in arrived:
+                files = self._store(account_id, inbound, parked) or files
+        for lane, _row, _result in results:
+            self._results.popleft()
+            lane.busy = None
+            self._on_the_way.pop(lane.line.account_id, None)
+        for _ in arrived:
+            self._arrived.popleft()
+        self._parked.extend(parked)
+        self._journal.stored(len(arrived) - len(parked))
+        if files:
+            self._clerk.files_wanted()
+        self._resolve_parked()
+        return True
+
+    def _store(self, account_id: int, inbound: Inbound, parked: list[tuple[int, Receipt, tuple[str, ...]]]) -> bool:
+        """Store one arrival; return whether it has a file to fetch. One that cannot be stored holds up no other."""
+        try:
+            with transaction.atomic():
+                if not isinstance(inbound, Receipt):
+                    row = inbox.store_message(account_id, inbound)
+                    return row is not None and row.media_id is not None
+                if unknown := inbox.store_receipt(account_id, inbound):
+                    parked.append((account_id, inbound, unknown))
+        except (IntegrityError, DataError):
+            _log.exception("Something that arrived does not fit the database")  # its account is deleted, for one
+            self._journal.reject(account_id, inbound)
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception:  # noqa: BLE001 - it must not hold up the others
+            _log.exception("Something that arrived could not be stored")
+            self._journal.reject(account_id, inbound)
+        return False
+
+    def _resolve_parked(self) -> None:
+        """Look again at receipts for ids nobody knew, once no send of their account is on its way.
+
+        Before, the id may be that of the message on its way: its receipt can come before its acknowledgement.
+        """
+        for _ in range(len(self._parked)):
+            account_id, receipt, ids = self._parked.popleft()
+            if account_id in self._on_the_way:
+                self._parked.append((account_id, receipt, ids))
+                continue
+            with transaction.atomic():
+                for lane in self._lanes.values():
+                    if lane.line.account_id == account_id:
+                        lane.take_back()
+                if unknown := inbox.store_receipt(account_id, receipt):
+                    inbox.resolve(account_id, receipt, unknown)
+            self._journal.stored(1)
+
+    def _follow_lines(self) -> None:
+        """Have a lane for every line, and none for what is gone."""
+        lines = self._lines()
+        for pk, lane in list(self._lanes.items()):
+            line = lines.get(pk)
+            if line is None or line.epoch != lane.line.epoch or line.client is not lane.line.client:
+                del self._lanes[pk]
+        now = timezone.now()
+        for pk, line in lines.items():
+            if pk not in self._lanes and line.account_id not in self._on_the_way:
+                lane = Lane(line, now)
+                with transaction.atomic():
+                    lane.take_back()
+                self._lanes[pk] = lane
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked < _SELDOM:
+            return
+        self._looked, now = time.monotonic(), timezone.now()
+        with transaction.atomic():
+            for lane in self._lanes.values():
+                lane.look_again(now)
+                lane.take_back()
+            ours = [lane.line.account_id for lane in self._lanes.values()]
+            rows = Message.objects.filter(account_id__in=ours).select_related("account", "chat", "media")
+            for row in rows.to_resend(now)[:_BATCH]:
+                row.resend(row.queued_by)
+            for row in rows.expired(now)[:_BATCH]:
+                row.fail("expired", sentence("expired"))
+        self._resolve_parked()
+
+    def _hand_over(self) -> bool:
+        """Claim the next message of each account that may send, commit, and only then hand them to the library."""
+        now = timezone.now()
+        free = {lane.line.account_id: lane for lane in self._lanes.values() if lane.busy is None and not lane.closed}
+        waiting = Message.objects.filter(state=MessageState.QUEUED, next_at__lte=now, account_id__in=free)
+        wanted = [free[pk] for pk in waiting.values_list("account_id", flat=True).order_by().distinct()]
+        chosen = [(lane, row) for lane in wanted if (row := lane.next(now)) is not None]
+        if not chosen:
+            return False
+        with transaction.atomic():
+            claimed = [(lane, row) for lane, row in chosen if lane.claim(row, self._host, now)]
+        for lane, row in claimed:
+            self._on_the_way[lane.line.account_id] = lane
+            self._senders.submit(self._send, lane, row)
+        return len(claimed) < len(chosen)
+
+    def _send(self, lane: Lane, row: Message) -> None:
+        """Hand one to the library, on a thread of the pool."""
+        result = send(lane.line.client, row, lane.pace)
+        self._results.append((lane, row, result))
+        self._wake.set()
+
+    def _replay(self) -> None:
+        """Store what an earlier process received and did not get into the database."""
+        for path, entries in self._journal.left_behind():
+            _log.info("%d arrivals of an earlier run are stored now", len(entries))
+            for account_id, inbound in entries:
+                self.receive(account_id, inbound)
+            path.unlink()

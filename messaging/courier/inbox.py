@@ -1,0 +1,120 @@
+"""Stores what arrived: messages, edits, revokes, reactions, and receipts for ours. In the caller's transaction."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from datetime import timedelta
+
+from django.db.models import Q
+
+from messaging.courier.letters import fields_of
+from messaging.models import Chat, Direction, MediaState, Message, Receipt
+from messaging.models import Media as File
+from messaging.states import MessageState
+from sessions_app.whatsapp import inbound
+from sessions_app.whatsapp.contents import Media
+from sessions_app.whatsapp.inbound import Person, ReceiptKind
+
+_log = logging.getLogger(__name__)
+
+#: What a File row's address begins with when WhatsApp has the file; the rest is a Media's source.
+WHATSAPP = "whatsapp:"
+#: Ids the library gives begin so; a phone's own do not. Only such a one can be an uncertain message of ours.
+_OURS = "3EB0"
+#: By how much WhatsApp's clock may be behind ours.
+_SKEW = timedelta(seconds=5)
+_DELIVERED = (ReceiptKind.DELIVERED, ReceiptKind.READ, ReceiptKind.PLAYED)
+
+
+def store_message(account_id: int, message: inbound.Message) -> Message | None:
+    """Return the new row, None when it was stored before."""
+    peer, sender, at = message.peer, message.sender, message.at
+    name = "" if message.from_me or message.chat.endswith("@g.us") else message.push_name
+    chat = Chat.objects.of(account_id, message.chat, number=peer.phone, lid=_digits(peer), name=name)
+    kind, fields, about = fields_of(message.content)
+    target = None
+    if about is not None:
+        target = Message.objects.filter(chat=chat, whatsapp_id=about.id).first()
+        if target is None:
+            fields["target_whatsapp_id"] = about.id
+    if Message.objects.filter(chat=chat, whatsapp_id=message.id).exists():
+        return None  # before a file row is made for it
+    file = _wanted(message.content) if isinstance(message.content, Media) else None
+    return Message.receive(
+        chat, message.id, kind, fields, at, media=file, target=target, sender_jid=sender.address,
+        sender_phone=sender.phone, sender_lid=_digits(sender), sender_name=message.push_name, from_me=message.from_me,
+    )  # fmt: skip
+
+
+def store_receipt(account_id: int, receipt: inbound.Receipt) -> tuple[str, ...]:
+    """Take over what a receipt says; return the ids of it nobody knows here."""
+    if receipt.kind not in _DELIVERED:
+        return ()
+    rows = Message.objects.filter(account_id=account_id, whatsapp_id__in=receipt.ids)
+    found = {row.whatsapp_id for row in _apply(receipt, list(rows.select_related("account", "chat", "media")))}
+    return () if receipt.by_me else tuple(each for each in receipt.ids if each not in found)
+
+
+def resolve(account_id: int, receipt: inbound.Receipt, ids: tuple[str, ...]) -> int:
+    """Take receipts for ids we never heard of as the outcome of uncertain messages; return how many it resolved.
+
+    Only where no other can be meant: one id, in that chat one uncertain message, handed over before the receipt.
+    """
+    if len(ids) != 1 or not ids[0].startswith(_OURS):
+        return 0
+    if receipt.chat.endswith("@g.us"):
+        chats = Chat.objects.filter(account_id=account_id, jid=receipt.chat)
+    else:
+        who = Q(jid=receipt.chat)
+        who |= Q(phone=receipt.peer.phone) if receipt.peer.phone else Q()
+        who |= Q(lid=_digits(receipt.peer)) if receipt.peer.lid else Q()
+        chats = Chat.objects.filter(who, account_id=account_id)
+    rows = Message.objects.filter(
+        chat__in=chats, state=MessageState.UNCERTAIN, whatsapp_id=None, claimed_at__lte=receipt.at + _SKEW
+    )
+    candidates = list(rows.select_related("account", "chat", "media")[:2])
+    if len(candidates) != 1:
+        return 0
+    row = candidates[0]
+    _log.info("Message %d arrived after all: a receipt came for it", row.pk)
+    return int(_confirm(row, receipt, ids[0]))
+
+
+def _apply(receipt: inbound.Receipt, rows: list[Message]) -> list[Message]:
+    for row in rows:
+        if row.direction == Direction.IN:
+            if receipt.by_me and receipt.kind is not ReceiptKind.DELIVERED:  # read on the phone
+                Message.objects.filter(pk=row.pk, read_at=None).update(read_at=receipt.at)
+        elif not receipt.by_me:
+            if row.chat.is_group:
+                _note_member(row, receipt)
+            _confirm(row, receipt)
+    return rows
+
+
+def _confirm(row: Message, receipt: inbound.Receipt, whatsapp_id: str = "") -> bool:
+    if receipt.kind is ReceiptKind.DELIVERED:
+        return row.delivered(receipt.at, whatsapp_id)
+    return row.read(receipt.at, whatsapp_id)
+
+
+def _note_member(row: Message, receipt: inbound.Receipt) -> None:
+    noted, _new = Receipt.objects.get_or_create(message=row, participant=receipt.sender.address)
+    noted.delivered_at = noted.delivered_at or receipt.at
+    if receipt.kind is not ReceiptKind.DELIVERED:
+        noted.read_at = noted.read_at or receipt.at
+    noted.save(update_fields=["delivered_at", "read_at"])
+
+
+def _wanted(media: Media) -> File:
+    source = WHATSAPP + base64.b64encode(media.source).decode()
+    fits = len(source) <= File._meta.get_field("url").max_length  # type: ignore[operator]
+    return File.objects.create(
+        state=MediaState.WANTED if fits else MediaState.FAILED, mime=media.mime[:120], size=media.size,
+        name=media.filename[:200], kind=media.kind, url=source if fits else "",
+    )  # fmt: skip
+
+
+def _digits(person: Person) -> str:
+    return person.lid.partition("@")[0]

@@ -1,0 +1,137 @@
+"""One account's way out: what it may send next, what is on its way, and how fast it may go on."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from datetime import datetime
+
+from django.db.models import Exists, F, OuterRef
+from django.utils import timezone
+
+from messaging.courier.outcome import Next, judge
+from messaging.errors import sentence
+from messaging.models import Chat, ContactPause, Message, PacingRule
+from messaging.pacing import Pace, Past, Turn, turn
+from messaging.states import MessageState
+from sessions_app.host.extension import Line
+from sessions_app.models import Host, Session
+from sessions_app.whatsapp.client import NotSent, Sent, Unknown
+
+#: Messages read ahead. Each is claimed by itself, so what changes meanwhile is seen then.
+_AHEAD = 10
+#: A turn further away than this is written on the rows, so that people see why they wait.
+_SHOWN = 10.0
+
+Result = Sent | NotSent | Unknown
+
+
+class Lane:
+    """Used by the courier's thread alone, but for `line`."""
+
+    def __init__(self, line: Line, now: datetime) -> None:
+        self.line = line
+        self.busy: Message | None = None  # on its way; until its outcome is committed
+        self.closed = False  # its client is about to be stopped
+        self.free_at = now
+        self.typed = 0  # the message typing was shown for
+        self._deck: deque[Message] = deque()
+        self._dice = random.Random()  # noqa: S311 - jitter
+        self._pace: Pace = PacingRule.objects.pace(line.account_id)
+        self._past: Past = Message.objects.past(line.account_id, now)
+
+    @property
+    def pace(self) -> Pace:
+        """Return the limits as of the last look."""
+        return self._pace
+
+    def look_again(self, now: datetime) -> None:
+        """Read the limits again; staff may have changed them."""
+        self._pace = PacingRule.objects.pace(self.line.account_id)
+        self._past.paused_until = ContactPause.objects.until(self.line.account_id, now)
+
+    def take_back(self) -> None:
+        """Sends left behind under an earlier lease: nobody will ever say what came of them."""
+        line = self.line
+        for row in Message.objects.left_behind(line.account_id, line.epoch).select_related("account", "chat", "media"):
+            row.uncertain("host_died", sentence("host_died"))
+
+    def next(self, now: datetime) -> Message | None:
+        """Return the message to hand over now, None when there is none or it is not time yet."""
+        if self.busy is not None or self.closed or now < self.free_at:
+            return None
+        if not self._deck:
+            due = Message.objects.due(now).filter(account_id=self.line.account_id)
+            self._deck.extend(due.select_related("account", "chat", "media", "target")[:_AHEAD])
+        while self._deck:
+            row = self._deck[0]
+            if row.expires_at is not None and row.expires_at <= now:
+                self._deck.popleft()
+                continue
+            local, dice = timezone.localtime(now), self._dice.random()
+            when = turn(self._pace, self._past, local, cold=row.chat.is_cold, dice=dice)
+            if when.at <= now:
+                return row
+            if not self._postpone(row, when, now):
+                return None
+        return None
+
+    def claim(self, row: Message, host: Host, now: datetime) -> bool:
+        """Mark it as handed over, while it is still queued and the lease still ours. Commit before you send."""
+        if self._deck and self._deck[0].pk == row.pk:
+            self._deck.popleft()
+        line = self.line
+        ours = Session.objects.filter(pk=line.session_id, host=host, lease_epoch=line.epoch)
+        changed = Message.objects.filter(
+            Exists(ours.filter(account=OuterRef("account"))), pk=row.pk, state=MessageState.QUEUED, next_at__lte=now
+        ).update(state=MessageState.SENDING, epoch=line.epoch, claimed_at=now, attempts=F("attempts") + 1,
+                 changed_at=now)  # fmt: skip
+        if changed:
+            row.state, row.epoch, row.claimed_at = MessageState.SENDING, line.epoch, now
+            row.attempts += 1
+            self.busy = row
+            self._past.note(now, row.chat.is_cold)
+        return changed == 1
+
+    def settle(self, row: Message, result: Result, now: datetime) -> None:
+        """Write down what came of it."""
+        if isinstance(result, Sent):
+            row.sent(result.id, result.at)
+            if row.chat.absent_at is not None:
+                Chat.objects.filter(pk=row.chat_id).update(absent_at=None)
+        elif isinstance(result, Unknown):
+            row.uncertain("outcome_unknown", str(result))
+        else:
+            self._not_sent(row, result, now)
+
+    def _not_sent(self, row: Message, error: NotSent, now: datetime) -> None:
+        verdict = judge(error, row.attempts, row.chat.is_cold, now)
+        if verdict.pause_until is not None:
+            self._pause(error.number or 0, now, verdict.pause_until)
+        if error.code == "not_on_whatsapp":
+            Chat.objects.filter(pk=row.chat_id).update(absent_at=now)
+        if verdict.what is Next.RETRY:
+            row.retry(verdict.at, verdict.code, verdict.sentence)
+        else:
+            row.fail(verdict.code, verdict.sentence)
+
+    def _pause(self, code: int, now: datetime, until: datetime) -> None:
+        if ContactPause.objects.until(self.line.account_id, now) is None:
+            ContactPause.objects.create(account_id=self.line.account_id, code=code, started_at=now, until=until)
+        self._past.paused_until = until
+        self._deck.clear()
+
+    def _postpone(self, row: Message, when: Turn, now: datetime) -> bool:
+        """Wait until `when`: for a while here, for longer on the rows. Return whether another may go before."""
+        if (when.at - now).total_seconds() <= _SHOWN:
+            self.free_at = when.at
+            return False
+        waiting = Message.objects.filter(account_id=row.account_id, state=MessageState.QUEUED, next_at__lte=now)
+        if when.code != "quiet_hours":  # those to people who wrote to us go on
+            waiting = waiting.filter(chat__last_inbound_at=None).exclude(chat__jid__endswith="@g.us")
+        pks = list(waiting.values_list("pk", flat=True))
+        Message.objects.filter(pk__in=pks, state=MessageState.QUEUED).update(
+            next_at=when.at, error_code=when.code, error=sentence(when.code)
+        )
+        self._deck.clear()
+        return False

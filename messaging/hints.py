@@ -1,0 +1,53 @@
+"""A hint that something waits to be sent. With Redis it wakes the hosts at once; else they look twice a second."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import transaction
+
+_log = logging.getLogger(__name__)
+
+_CHANNEL = "waserver:outbox"
+_client: object = None
+
+
+def queued() -> None:
+    """Tell the hosts, once the transaction is committed. A hint only: lost, the hosts' timer finds the row."""
+    if settings.REDIS_URL:
+        transaction.on_commit(_publish)
+
+
+def listen(wake: Callable[[], None], stopping: threading.Event) -> None:
+    """Call `wake` at each hint until `stopping`, on a thread of its own. Without Redis there is none to hear."""
+    if settings.REDIS_URL:
+        threading.Thread(target=_listen, args=(wake, stopping), name="hints", daemon=True).start()
+
+
+def _publish() -> None:
+    global _client
+    import redis
+
+    try:
+        if _client is None:
+            _client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+        _client.publish(_CHANNEL, b"1")  # type: ignore[attr-defined]
+    except redis.RedisError:
+        _log.warning("Could not send a hint to the hosts", exc_info=True)
+
+
+def _listen(wake: Callable[[], None], stopping: threading.Event) -> None:
+    import redis
+
+    while not stopping.is_set():
+        try:
+            channel = redis.Redis.from_url(settings.REDIS_URL).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            channel.subscribe(_CHANNEL)
+            while not stopping.is_set():
+                if channel.get_message(timeout=1) is not None:
+                    wake()
+        except redis.RedisError:
+            stopping.wait(5)

@@ -1,0 +1,122 @@
+"""Messages end to end: a hosted account, the real client library on both sides, the simulator between them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from accounts.models import Account
+from messaging.kinds import Kind
+from messaging.models import Chat, Event, Message
+from sessions_app.models import Session
+from sessions_app.whatsapp.contents import Reference, Text
+from tests.contract_real import RealSide, RealSubject
+from tests.installation import Installation, wait_for
+from tests.wasim import Wasim
+
+pytestmark = pytest.mark.real
+
+_numbers = count(4_918_100_000_001)
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory: pytest.TempPathFactory, sim: Wasim) -> Iterator[RealSide]:
+    """Real sessions outside the installation: the people it talks to."""
+    side = RealSide(tmp_path_factory.mktemp("stores"), sim)
+    yield side
+    side.close()
+
+
+@pytest.fixture
+def unpaced(installation: Installation) -> Installation:
+    installation.environment["PACING"] = "0"
+    return installation
+
+
+def new_number() -> str:
+    return str(next(_numbers))
+
+
+def queue(session: Session, to: str, text: str, kind: Kind = Kind.TEXT, **options: Any) -> Message:
+    chat = Chat.objects.of(session.account, to if "@" in to else f"{to}@s.whatsapp.net")
+    return Message.queue(chat, kind, options.pop("content", {"text": text}), **options)
+
+
+def until(row: Message, *states: str, seconds: float = 20) -> Message:
+    def there() -> Message | None:
+        now = Message.objects.select_related("chat", "media").get(pk=row.pk)
+        return now if now.state in states else None
+
+    found = wait_for(there, seconds, lambda: vars(Message.objects.get(pk=row.pk)))
+    assert found is not None
+    return found
+
+
+def inbox(account: Account) -> list[Message]:
+    rows = Message.objects.filter(account=account, direction="in")
+    return list(rows.select_related("chat", "media", "target").order_by("pk"))
+
+
+def test_a_conversation_is_sent_delivered_read_and_answered(unpaced: Installation, peers: RealSide) -> None:
+    ben = new_number()
+    his = peers.online(ben)
+    session = unpaced.paired("anna", new_number())
+    unpaced.start_host()
+    unpaced.until(session, "connected")
+    row = queue(session, ben, "Selamat pagi")
+    message = his.heard.message()
+    assert message.content == Text("Selamat pagi")
+    sent = until(row, "delivered")
+    assert sent.whatsapp_id == message.id
+    his.talk("mark_read", chat=message.chat, sender=message.sender.address, ids=[message.id])
+    until(row, "read")
+    his.send(message.chat, Text("Pagi!", reply_to=Reference(message.id, message.sender.address, "Selamat pagi")))
+    wait_for(lambda: inbox(session.account))
+    [answer] = inbox(session.account)
+    assert (answer.text, answer.target_id, answer.sender_phone) == ("Pagi!", row.pk, ben)
+    assert answer.sender_lid
+    assert answer.chat == row.chat
+    assert answer.chat.last_inbound_at
+    kinds = Event.objects.filter(account=session.account).order_by("pk").values_list("kind", flat=True)
+    assert list(kinds) == ["message.sent", "message.delivered", "message.read", "message.received"]
+    his.stop()
+
+
+def test_a_host_killed_while_sending_loses_nothing_and_sends_nothing_twice(
+    unpaced: Installation, peers: RealSide
+) -> None:
+    ben = new_number()
+    his = peers.online(ben)
+    assert isinstance(his, RealSubject)
+    sessions = [unpaced.paired(f"account {n}", new_number()) for n in range(3)]
+    unpaced.environment["LEASE"], unpaced.environment["LEASE_RENEWAL"] = "4", "1"
+    dice, rows, kills = random.Random(7), [], 4
+    for session in sessions:
+        rows += [queue(session, ben, f"{session.pk}-{number}") for number in range(60)]
+    at_kills = 0
+    for _ in range(kills):
+        host = unpaced.start_host()
+        begun = Message.objects.exclude(state="queued").count()
+        wait_for(lambda begun=begun: Message.objects.exclude(state="queued").count() > begun + 5, 40,  # type: ignore[misc]
+                 unpaced.log("host-1"))  # fmt: skip
+        time.sleep(dice.random() * 0.3)
+        host.kill()
+        at_kills += Message.objects.filter(state="sending").count()
+    unpaced.start_host()
+    wait_for(lambda: not Message.objects.filter(state__in=["queued", "sending", "sent"]).exists(), 60,
+             lambda: Counter(Message.objects.values_list("state", flat=True)))  # fmt: skip
+    time.sleep(1)
+    states = {row.text: row.state for row in Message.objects.filter(direction="out")}
+    heard = Counter(message.content.text for message in his.heard.messages if isinstance(message.content, Text))
+    assert len(states) == len(rows)
+    certain = {text for text, state in states.items() if state != "uncertain"}
+    assert [text for text in certain if heard[text] == 0] == []
+    assert [text for text, times in heard.items() if times > 1] == []
+    assert len(states) - len(certain) <= at_kills <= kills * len(sessions)
+    his.stop()
