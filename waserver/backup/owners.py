@@ -1,0 +1,39 @@
+"""Who may be using what a restore replaces."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import psutil
+from django.conf import settings
+from django.db import Error
+from django.utils import timezone
+
+from sessions_app.models import Host
+from waserver.supervision import pid_file
+
+_PROGRAMS = ("run_session_host", "qcluster", "waserver.asgi:application")
+
+
+def live() -> list[str]:
+    """Return what runs on this database and in this VAR_DIR, each as words for a sentence."""
+    found = []
+    with contextlib.suppress(Error):  # no database: nobody uses it
+        found += [f"session host {host.name} on {host.machine}" for host in Host.objects.live(timezone.now())]
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        process = psutil.Process(int(pid_file().read_text()))
+        if any("supervisord" in part for part in process.cmdline()):
+            found.append(f"the server (process {process.pid})")
+    for process in psutil.process_iter(["cmdline", "environ", "cwd"]):
+        command = process.info["cmdline"] or []
+        program = next((one for one in _PROGRAMS if one in command), "")
+        if program and _folder(process) == settings.VAR_DIR:
+            found.append(f"{program} (process {process.pid})")
+    return found
+
+
+def _folder(process: psutil.Process) -> Path:
+    cwd, chosen = process.info["cwd"] or "/", (process.info["environ"] or {}).get("VAR_DIR", "var")
+    return Path(os.path.join(cwd, chosen)).resolve()
