@@ -264,9 +264,10 @@ def test_a_silent_session_is_probed_and_only_a_failed_probe_restarts_it(running:
 def test_a_second_host_takes_over_when_the_first_stops(running: Running) -> None:
     rows = [paired(running, f"Account {n}", f"491511234567{n}") for n in range(3)]
     running.start("host-2")
+    other = wait_for(lambda: Host.objects.filter(name="host-2").first())
     running.stop("host-1")
     for row in rows:
-        until(row, "connected", host=Host.objects.get(name="host-2"))
+        until(row, "connected", host=other)
         assert running.fake.server.most_live[row.store_path] == 1
 
 

@@ -243,6 +243,12 @@ HEALTH_HOURLY = timedelta(days=env.int("HEALTH_HOURLY_DAYS", default=365))
 HEALTH_DAILY = timedelta(days=env.int("HEALTH_DAILY_DAYS", default=1825))
 INCIDENT_RETENTION = timedelta(days=env.int("INCIDENT_RETENTION_DAYS", default=365))
 
+# ---- backup -----------------------------------------------------------------------------------------------------
+BACKUP_URL = env.str("BACKUP_URL", default=str(VAR_DIR / "backups"))  # a folder, or a URL fsspec knows
+BACKUP_KEY = env.str("BACKUP_KEY", default="")
+BACKUP_KEY_FILE = env.str("BACKUP_KEY_FILE", default=str(VAR_DIR / "backup.key"))
+BACKUP_KEEP = env.int("BACKUP_KEEP", default=14)
+
 # ---- logging ----------------------------------------------------------------------------------------------------
 LOGGING = {
     "version": 1,
