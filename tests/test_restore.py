@@ -287,3 +287,17 @@ def test_a_restore_within_a_second_of_another_has_a_quarantine_of_its_own(place:
     for _ in range(2):
         place.manage("backup", "restore", "--yes")
     assert len(list((place.var / "quarantine").iterdir())) == 2
+
+
+def test_the_daily_job_backs_up_in_a_process_of_its_own(place: Place) -> None:
+    others = place.var.parent / "others"
+    place.environment |= {"BACKUP_URL": str(others)}
+    printed = place.manage("shell", "-c", "from sessions_app import jobs; print(jobs.run('backup'))")
+    assert "'accounts': 1, 'stores': 1" in printed
+    (made,) = others.iterdir()
+    assert made.name.endswith("-daily.tar.gz.age")
+    assert place.sql("SELECT cron FROM django_q_schedule WHERE name = 'backup'") == [("15 3 * * *",)]
+    place.environment |= {"BACKUP_KEY": "none"}
+    failed = place.run("shell", "-c", "from sessions_app import jobs; jobs.run('backup')")
+    assert "BackupError: BACKUP_KEY does not hold a backup key" in failed.stderr
+    assert "does not hold a backup key" in place.sql("SELECT error FROM sessions_app_job WHERE name = 'backup'")[0][0]

@@ -12,6 +12,7 @@ from django.db import Error
 from django.utils import timezone
 
 from sessions_app.models import Host
+from waserver import processes
 from waserver.supervision import pid_file
 
 _PROGRAMS = ("run_session_host", "qcluster", "waserver.asgi:application")
@@ -22,10 +23,8 @@ def live() -> list[str]:
     found = []
     with contextlib.suppress(Error):  # no database: nobody uses it
         found += [f"session host {host.name} on {host.machine}" for host in Host.objects.live(timezone.now())]
-    with contextlib.suppress(OSError, ValueError, psutil.Error):
-        process = psutil.Process(int(pid_file().read_text()))
-        if any("supervisord" in part for part in process.cmdline()):
-            found.append(f"the server (process {process.pid})")
+    if supervisord := processes.supervisor(pid_file()):
+        found.append(f"the server (process {supervisord.pid})")
     for process in psutil.process_iter(["cmdline", "environ", "cwd"]):
         command = process.info["cmdline"] or []
         program = next((one for one in _PROGRAMS if one in command), "")

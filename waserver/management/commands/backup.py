@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
+from sessions_app.management.commands.sessions import find
 from sessions_app.management.output import OurCommand
-from waserver.backup import BackupError, archive, create, key, restore
+from waserver.backup import BackupError, account, archive, create, key, restore
 from waserver.backup.restoring import QUARANTINE_DAYS
 from waserver.backup.settling import settle
 from waserver.backup.target import Target
@@ -33,6 +35,12 @@ class Command(OurCommand):
         restored.add_argument("--force", action="store_true",
                               help="even beside a running server, or over newer device keys")  # fmt: skip
         restored.add_argument("--yes", action="store_true", help="do not ask")
+        exported = commands.add_parser("export", help="one account with its keys, to be imported elsewhere")
+        exported.add_argument("account", help="its label, its number, or its session's id")
+        exported.add_argument("file", nargs="?", default="", help="to be made; default: named after the account")
+        imported = commands.add_parser("import", help="an account that was exported")
+        imported.add_argument("file")
+        imported.add_argument("--start", action="store_true", help="connect it; only when it is stopped elsewhere")
         commands.add_parser("settle")  # run by restore on the copy
         for command in (made, listed, checked, restored):
             command.add_argument("--json", action="store_true", help="print JSON")
@@ -109,6 +117,21 @@ class Command(OurCommand):
             self.stdout.write(f"What was here is in {done.quarantine} for {QUARANTINE_DAYS} days.")
         if not options["dry_run"]:
             self.stdout.write("Start the server: make run, or manage.py server start.")
+
+    def _export(self, options: dict[str, Any]) -> None:
+        session = find(options["account"])
+        file = Path(options["file"] or account.file_name(session.account))
+        manifest = account.export(session, file)
+        keys = "with its keys" if manifest.stores else "which has no keys yet"
+        self.stdout.write(f"{session.account}, {keys}, is in {file}. Import it with the same backup key, and do not "
+                          "start it here again: two places that use one set of keys throw each other out.")  # fmt: skip
+
+    def _import(self, options: dict[str, Any]) -> None:
+        made = account.take_in(Path(options["file"]), options["start"])
+        following = f"It is offline. Stop it where it came from, then: manage.py sessions start \"{made}\"."
+        if options["start"]:
+            following = "It is being connected."
+        self.stdout.write(f"{made} was imported. {following}")
 
     def _settle(self, options: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(settle(timezone.now())))

@@ -1,0 +1,137 @@
+"""One account on its way to another installation: its row and its device keys, in an archive of its own."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from accounts.models import Account, Desired
+from sessions_app.models import Session
+from sessions_app.states import State
+from sessions_app.whatsapp import device_store
+from waserver.backup import archive, database, key, stores
+from waserver.backup.archive import Manifest
+from waserver.backup.errors import BackupError
+from waserver.backup.lock import workplace
+from waserver.backup.making import applied_migrations, told
+
+_ROW = "account.json"
+_OF_ACCOUNT = ("label", "phone", "proxy", "important")
+_OF_SESSION = ("lid", "push_name", "platform")
+
+
+def export(session: Session, file: Path) -> Manifest:
+    """Write an account and its keys to a file. Raises BackupError.
+
+    Refused while a host has the session: its keys change with every message, and two places that use one set of keys
+    throw each other out (440).
+    """
+    account = session.account
+    if file.exists():
+        raise BackupError(f"{file} exists already: choose another name.")
+    if session.host_id is not None:
+        raise BackupError(
+            f"{account} is in use by {session.host}: stop it first, `manage.py sessions stop \"{account}\"`, so that "
+            "its keys do not change any more."
+        )
+    identity, _loud = key.load_or_make()
+    try:
+        with workplace() as folder:
+            row = {name: getattr(account, name) for name in _OF_ACCOUNT}
+            row |= {name: getattr(session, name) for name in _OF_SESSION}
+            row |= {"paired_at": session.paired_at.isoformat() if session.paired_at else None}
+            (folder / _ROW).write_text(json.dumps(row))
+            kept = {}
+            if session.store:
+                if not device_store.is_file(session.store) or not device_store.exists(session.store_path):
+                    raise BackupError(f"The device store of {account} is not there, so there are no keys to export.")
+                (folder / stores.FOLDER).mkdir()
+                kept[session.store] = f"{stores.FOLDER}/keys.sqlite3"
+                database.copy_sqlite(Path(session.store_path), folder / kept[session.store])
+            manifest = Manifest(
+                kind="account", created_at=timezone.now().isoformat(), machine=platform.node(), reason=account.label,
+                engine=database.engine(), migrations=applied_migrations(), stores=kept,
+                counts={"accounts": 1, "stores": len(kept)},
+                members=[archive.member(name, folder / name) for name in (_ROW, *kept.values())],
+            )  # fmt: skip
+            with (folder / "export").open("xb") as out:
+                archive.write(out, manifest, folder, identity)
+            (folder / "export").chmod(0o600)
+            _move(folder / "export", file)
+    except OSError as error:
+        raise BackupError(f"The account could not be exported: {told(error)}") from None
+    return manifest
+
+
+def take_in(file: Path, start: bool = False) -> Account:
+    """Make the account of an export, offline unless `start`. Raises BackupError; then nothing was changed.
+
+    Refused when the label or the number is here already.
+    """
+    try:
+        with workplace() as folder, file.open("rb") as source:
+            manifest = archive.read(source, key.load(), folder / "new", _acceptable)
+            row = json.loads((folder / "new" / _ROW).read_text())
+            return _make(row, [folder / "new" / member for member in manifest.stores.values()], start)
+    except FileNotFoundError as error:
+        raise BackupError(f"There is no file {error.filename}.") from None
+    except OSError as error:
+        raise BackupError(f"The account could not be imported: {told(error)}") from None
+
+
+def _make(row: dict[str, Any], keys: list[Path], start: bool) -> Account:
+    account = Account(**{name: row.get(name) for name in _OF_ACCOUNT}, desired=Desired.OFFLINE)
+    try:
+        account.full_clean()
+    except ValidationError as error:
+        raise BackupError(f"{row.get('label')} cannot be imported: {' '.join(error.messages)}") from None
+    store = f"import-{uuid.uuid4().hex[:12]}.sqlite3" if keys else ""
+    placed: Path = settings.DEVICES_DIR / store
+    try:
+        with transaction.atomic():
+            account.save()
+            session = Session.objects.select_for_update().get(account=account)
+            values: dict[str, Any] = {name: row.get(name) or "" for name in _OF_SESSION}
+            if keys:
+                values |= {"state": State.STOPPED, "store": store, "paired_at": parse_datetime(row["paired_at"] or "")}
+                keys[0].rename(placed)
+            Session.objects.filter(pk=session.pk).update(**values)
+    except BaseException:
+        if keys:
+            placed.unlink(missing_ok=True)
+        raise
+    if start and keys:
+        Session.objects.get(account=account).request_start("manage.py backup import")
+    return account
+
+
+def _acceptable(manifest: Manifest) -> None:
+    if manifest.kind != "account":
+        raise BackupError("This is a whole backup: `manage.py backup restore` takes it.")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move it there whole, also over to another file system."""
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.touch(0o600)
+        partial.write_bytes(source.read_bytes())
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def file_name(account: Account) -> str:
+    """Return a name for an export."""
+    word = re.sub(r"\W+", "-", account.label).strip("-") or "account"
+    return f"{word}-{timezone.now():%Y%m%d}.account.age"
