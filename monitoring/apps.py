@@ -22,4 +22,6 @@ class MonitoringConfig(AppConfig):
                     "measures, draws the cards, opens and resolves incidents"),
             Planned("health_rollup", "monitoring.rollup.rollup", "7 * * * *", timedelta(hours=2, minutes=10),
                     "turns readings into hours and days, forgets what is old"),
+            Planned("alerts", "monitoring.alerts.job.alerts", "* * * * * */30", timedelta(minutes=2),
+                    "has alerts that are due delivered by a process of its own"),
         )  # fmt: skip

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as lazy
 from accounts.models import Account, Desired
 from monitoring import alerting
 from monitoring.metrics import Kind
-from monitoring.models import EntryKind, Incident, Severity
+from monitoring.models import AlertChannel, AlertDelivery, EntryKind, Incident, Severity
 from sessions_app import jobs
 from sessions_app.models import Host, HostEvent, Job, Session
 from sessions_app.states import NEEDS_PAIRING, State
@@ -70,6 +70,10 @@ CAUSES: dict[str, Cause] = {
                       lazy("The regular job %(subject)s did not run in time")),
     "job_failed": Cause(lazy("Job failed"), Kind.JOB, Severity.WARNING,
                         lazy("The regular job %(subject)s failed in its last run")),
+    "alert_failing": Cause(lazy("Alerts do not arrive"), Kind.CHANNEL, Severity.CRITICAL,
+                           lazy("The alert channel %(subject)s does not work: people are not told")),
+    "alerts_stuck": Cause(lazy("Alerts are not sent"), Kind.SYSTEM, Severity.CRITICAL,
+                          lazy("Alerts have waited for more than 5 minutes and nobody sends them")),
 }  # fmt: skip
 
 #: What holds a session stopped -> its cause; any other hold is "on_hold".
@@ -101,7 +105,7 @@ class Fact:
 
 def facts(now: datetime) -> list[Fact]:
     """Return what is the case now, those that explain others first. A bounded number of queries."""
-    roots = [*_jobs(now), *_hosts(now)]
+    roots = [*_jobs(now), *_hosts(now), *_alerts(now)]
     down = next((fact for fact in roots if fact.cause in ("host_down", "host_crashing")), None)
     sessions = list(_sessions(now, down))
     outdated = [fact for fact in sessions if fact.cause == "outdated"]
@@ -129,6 +133,14 @@ def _hosts(now: datetime) -> Iterator[Fact]:
     for name, count in crashes.items():
         if count > CRASHES:
             yield Fact("host_crashing", name, name, {"starts": count, "minutes": CRASH_SPAN.seconds // 60})
+
+
+def _alerts(now: datetime) -> Iterator[Fact]:
+    for channel in AlertChannel.objects.failing():
+        yield Fact("alert_failing", str(channel.pk), channel.name, {"service": channel.service,
+                   "error": channel.last_error})  # fmt: skip
+    if waiting := AlertDelivery.objects.overdue(now).count():
+        yield Fact("alerts_stuck", "", "", {"waiting": waiting})
 
 
 def _sessions(now: datetime, down: Fact | None) -> Iterator[Fact]:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import sync_and_async_middleware
 
+from monitoring import prometheus
 from monitoring.readiness import CHECKS, readiness
 
 #: A request with one of these came through a proxy: its address tells nothing about who asks.
@@ -53,8 +54,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
             "Metrics are for this machine only. From elsewhere set METRICS_TOKEN and send it as "
             "“Authorization: Bearer …”.\n", status=403, content_type="text/plain; charset=utf-8",
         )  # fmt: skip
-    from monitoring import prometheus  # a process that is never scraped does not load prometheus_client
-
     try:
         body = prometheus.exposition(timezone.now())
     except DatabaseError as error:

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     HOST = "host"
     ACCOUNT = "account"
     JOB = "job"
+    CHANNEL = "channel"  # an alert channel
     CODE = "code"  # a cause common to many sessions: its id is the code
 
 

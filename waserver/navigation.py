@@ -60,6 +60,10 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
         Entry("sessions_app.host", "dns"),
         Entry("monitoring.program", "memory"),
     )),
+    (lazy("Health"), (
+        Entry("monitoring.alertchannel", "notifications_active"),
+        Entry("monitoring.alertdelivery", "outgoing_mail"),
+    )),
     (lazy("Jobs and policy"), (
         Entry("sessions_app.retryrule", "update"),
         Entry("sessions_app.job", "event_repeat"),

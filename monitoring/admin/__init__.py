@@ -1,5 +1,5 @@
 """Health in the admin."""
 
-from monitoring.admin import program
+from monitoring.admin import alert, program
 
-__all__ = ["program"]
+__all__ = ["alert", "program"]

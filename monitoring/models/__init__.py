@@ -1,5 +1,6 @@
 """Health as rows: thresholds, samples, request counts, incidents."""
 
+from monitoring.models.alert import AlertChannel, AlertDelivery, Change, DeliveryState
 from monitoring.models.entry import EntryKind, IncidentEntry
 from monitoring.models.incident import Incident, IncidentState, Severity
 from monitoring.models.program import Program
@@ -9,6 +10,6 @@ from monitoring.models.slow_query import SlowQuery
 from monitoring.models.threshold import Threshold
 
 __all__ = [
-    "EntryKind", "HealthSample", "Incident", "IncidentEntry", "IncidentState", "Program", "RequestCount", "Resolution",
-    "Severity", "SlowQuery", "Threshold",
+    "AlertChannel", "AlertDelivery", "Change", "DeliveryState", "EntryKind", "HealthSample", "Incident",
+    "IncidentEntry", "IncidentState", "Program", "RequestCount", "Resolution", "Severity", "SlowQuery", "Threshold",
 ]  # fmt: skip
