@@ -77,7 +77,7 @@ class Rows:
     @cached_property
     def readings(self) -> list[HealthSample]:
         newest: dict[tuple[str, str], HealthSample] = {}
-        for sample in HealthSample.objects.readings(self.now - FRESH):
+        for sample in HealthSample.objects.readings(self.now - FRESH).filter(count__gt=0):  # 0: nothing to measure
             newest[sample.metric, sample.subject] = sample
         return list(newest.values())
 

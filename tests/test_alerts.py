@@ -362,7 +362,7 @@ def test_the_job_starts_a_process_only_when_something_is_due(monkeypatch: pytest
     assert job.alerts(timezone.now())["started"] == 0
     channel()
     notify(incident(), Change.OPENED)
-    assert job.alerts(timezone.now()) == {"due": 1, "taken_back": 0, "started": 1, "forgotten": 0}
+    assert job.alerts(timezone.now()) == {"due": 1, "taken_back": 0, "started": 1, "forgotten": 0, "reports": 0}
     assert started == ["deliver_alerts"]
     AlertDelivery.objects.update(created_at=timezone.now() - timedelta(days=31))
     assert job.alerts(timezone.now())["forgotten"] == 1

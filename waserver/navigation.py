@@ -61,6 +61,7 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
         Entry("monitoring.program", "memory"),
     )),
     (lazy("Health"), (
+        Entry("health:report", "monitoring", lazy("Report"), "monitoring.view_healthsample"),
         Entry("monitoring.alertchannel", "notifications_active"),
         Entry("monitoring.alertdelivery", "outgoing_mail"),
     )),

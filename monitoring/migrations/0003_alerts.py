@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ('quiet_to', models.TimeField(blank=True, null=True, verbose_name='quiet until')),
                 ('time_zone', models.CharField(default=monitoring.models.alert._here, max_length=64, validators=[monitoring.models.alert.check_zone], verbose_name='time zone')),
                 ('daily_report', models.BooleanField(default=False, verbose_name='daily report')),
-                ('report_at', models.TimeField(default=datetime.time(8, 0), help_text='On the clock of the time zone above.', verbose_name='report at')),
+                ('report_at', models.TimeField(default=datetime.time(8, 0), help_text='On the clock of the time zone.', verbose_name='report at')),
                 ('last_success_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last delivered')),
                 ('last_failure_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last failure')),
                 ('last_error', models.TextField(blank=True, editable=False, verbose_name='last error')),

@@ -92,7 +92,7 @@ class AlertChannel(models.Model):
     quiet_to = models.TimeField(_("quiet until"), null=True, blank=True)
     time_zone = models.CharField(_("time zone"), max_length=64, default=_here, validators=[check_zone])
     daily_report = models.BooleanField(_("daily report"), default=False)
-    report_at = models.TimeField(_("report at"), default=time(8), help_text=_("On the clock of the time zone above."))
+    report_at = models.TimeField(_("report at"), default=time(8), help_text=_("On the clock of the time zone."))
     last_success_at = models.DateTimeField(_("last delivered"), null=True, blank=True, editable=False)
     last_failure_at = models.DateTimeField(_("last failure"), null=True, blank=True, editable=False)
     last_error = models.TextField(_("last error"), blank=True, editable=False)

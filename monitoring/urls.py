@@ -1,0 +1,11 @@
+"""Pages of health that belong to no model."""
+
+from django.contrib import admin
+from django.urls import path
+
+from monitoring.admin.report import report_view
+
+app_name = "health"
+urlpatterns = [
+    path("report/", admin.site.admin_view(report_view), name="report"),
+]
