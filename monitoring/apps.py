@@ -24,4 +24,6 @@ class MonitoringConfig(AppConfig):
                     "turns readings into hours and days, forgets what is old"),
             Planned("alerts", "monitoring.alerts.job.alerts", "* * * * * */30", timedelta(minutes=2),
                     "has alerts that are due delivered by a process of its own"),
+            Planned("forecast", "monitoring.forecasting.job.forecast", "11 * * * *", timedelta(hours=2, minutes=10),
+                    "has the risk of each session forecast by a process of its own"),
         )  # fmt: skip

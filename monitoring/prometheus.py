@@ -18,7 +18,19 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from accounts.models import Desired
-from monitoring.models import HealthSample, Incident, IncidentState, RequestCount, Severity, Threshold
+from monitoring.forecasting.learner import Finding
+from monitoring.models import (
+    AlertChannel,
+    AlertDelivery,
+    DeliveryState,
+    ForecastRun,
+    HealthSample,
+    Incident,
+    IncidentState,
+    RequestCount,
+    Severity,
+    Threshold,
+)  # fmt: skip
 from sessions_app import jobs
 from sessions_app.models import Host, Job, Session, SessionEvent
 from sessions_app.states import State
@@ -29,6 +41,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 FRESH = timedelta(minutes=2)
 _FIVE_MINUTES = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
 
 #: The labels' values and the number.
 Sample = tuple[tuple[str, ...], float]
@@ -106,6 +119,18 @@ class Family:
     read: Callable[[Rows], Iterable[Sample]]
 
 
+def _alerts(rows: Rows) -> list[Sample]:
+    waiting = (DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.FAILED)
+    recent = AlertDelivery.objects.filter(state__in=waiting, created_at__gt=rows.now - _DAY)
+    found = dict(recent.values_list("state").annotate(n=Count("pk")).order_by())
+    return [((str(state),), found.get(state, 0)) for state in waiting]
+
+
+def _warned(rows: Rows) -> list[Sample]:
+    run = ForecastRun.objects.current(rows.now)
+    return [((), run.forecasts.filter(high=True).count())] if run is not None and run.finding == Finding.GOOD else []
+
+
 def _one(read: Callable[[Rows], float]) -> Callable[[Rows], list[Sample]]:
     return lambda rows: [((), read(rows))]
 
@@ -176,6 +201,11 @@ FAMILIES: tuple[Family, ...] = (
     Family("waserver_health_limit", "The limit beyond which a health metric is bad.", ("metric", "severity"), _limits),
     Family("waserver_incidents", "Incidents that are not resolved.", ("severity", "state"),
            lambda rows: rows.incidents),
+    Family("waserver_alerts", "Alerts of the last day that did not arrive (yet), by state.", ("state",), _alerts),
+    Family("waserver_alert_channels_failing", "Alert channels whose last delivery did not arrive.", (),
+           _one(lambda rows: AlertChannel.objects.failing().count())),
+    Family("waserver_sessions_warned", "Sessions the forecast warns of for this hour; absent without a forecast.", (),
+           _warned),
 )  # fmt: skip
 
 

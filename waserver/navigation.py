@@ -62,6 +62,7 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
     )),
     (lazy("Health"), (
         Entry("health:report", "monitoring", lazy("Report"), "monitoring.view_healthsample"),
+        Entry("health:forecast", "online_prediction", lazy("Early warning"), "monitoring.view_healthsample"),
         Entry("monitoring.alertchannel", "notifications_active"),
         Entry("monitoring.alertdelivery", "outgoing_mail"),
     )),

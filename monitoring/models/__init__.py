@@ -2,6 +2,7 @@
 
 from monitoring.models.alert import AlertChannel, AlertDelivery, Change, DeliveryState
 from monitoring.models.entry import EntryKind, IncidentEntry
+from monitoring.models.forecast import Forecast, ForecastRun
 from monitoring.models.incident import Incident, IncidentState, Severity
 from monitoring.models.program import Program
 from monitoring.models.request_count import RequestCount
@@ -10,6 +11,7 @@ from monitoring.models.slow_query import SlowQuery
 from monitoring.models.threshold import Threshold
 
 __all__ = [
-    "AlertChannel", "AlertDelivery", "Change", "DeliveryState", "EntryKind", "HealthSample", "Incident",
-    "IncidentEntry", "IncidentState", "Program", "RequestCount", "Resolution", "Severity", "SlowQuery", "Threshold",
+    "AlertChannel", "AlertDelivery", "Change", "DeliveryState", "EntryKind", "Forecast", "ForecastRun", "HealthSample",
+    "Incident", "IncidentEntry", "IncidentState", "Program", "RequestCount", "Resolution", "Severity", "SlowQuery",
+    "Threshold",
 ]  # fmt: skip

@@ -49,7 +49,7 @@ def sessions_part(since: datetime, until: datetime) -> SessionsPart:
     """Return how every account did. The events are read once, one session's at a time."""
     found, losses, total = SessionsPart(), defaultdict[int | None, list[Loss]](list), Uptime()
     sessions = {row.pk: row for row in Session.objects.select_related("account").order_by("account__label")}
-    before = _states_before(since)
+    before = states_before(since)
     uptimes: dict[int, Uptime] = {}
     for pk, rows in groupby(_changes(since, until), key=itemgetter(0)):
         steps = list(rows)
@@ -85,7 +85,7 @@ def _step(row: _Row) -> Step:
     return Step(at=row[1], state=row[3], reason=row[4], code=row[5])
 
 
-def _states_before(since: datetime) -> dict[int, Step]:
+def states_before(since: datetime) -> dict[int, Step]:
     """Return the state each session was in at `since`, as far as events tell."""
     changes = SessionEvent.objects.exclude(after="").exclude(after=F("before"))
     mine = changes.filter(session=OuterRef("pk"), at__lte=since)
