@@ -8,9 +8,9 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
-from encrypted_fields.fields import EncryptedTextField
 
 from accounts import phone, proxy
+from accounts.encrypted import EncryptedTextField
 
 
 class Desired(models.TextChoices):

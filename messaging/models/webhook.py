@@ -10,8 +10,8 @@ from django.db import models, transaction
 from django.db.models import Max, Min
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from encrypted_fields.fields import EncryptedTextField
 
+from accounts.encrypted import EncryptedTextField
 from accounts.models import Account
 from messaging.models.event import Event, EventKind
 

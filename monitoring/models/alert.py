@@ -12,8 +12,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from encrypted_fields.fields import EncryptedTextField
 
+from accounts.encrypted import EncryptedTextField
 from monitoring.models.entry import EntryKind
 from monitoring.models.incident import Incident, Severity
 from monitoring.quiet_hours import quiet_until
