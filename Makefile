@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow e2e demo check
+.PHONY: run setup dev test test-slow e2e demo check chaos
 
 run: setup
 	@exec $(PY) manage.py server run
@@ -31,6 +31,12 @@ test-slow: dev
 
 e2e: dev
 	$(PY) -m pytest -s -m browser tests/test_e2e.py
+
+# make chaos SEED=7 MINUTES=10: random faults over 30 sessions; the seed decides all of them
+SEED ?= 1
+MINUTES ?= 3
+chaos: dev
+	$(PY) -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
 
 demo: dev
 	@exec $(PY) -m tests.demo

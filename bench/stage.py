@@ -102,6 +102,12 @@ class Stage:
             self._installation = Installation(self.folder, self._sim, **environment)
         return self._installation
 
+    def end_simulator(self) -> None:
+        """End the simulator in this process; what it knows stays in its folder, for one in a process of its own."""
+        if self._sim is not None:
+            self._sim.__exit__(None, None, None)
+            self._sim = None
+
     def tell(self, **figures: Any) -> None:
         """Print the result: one JSON line."""
         print(json.dumps(figures), file=self._result, flush=True)

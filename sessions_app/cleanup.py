@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F, Q
 
 from sessions_app.models import Session, SessionCommand, SessionEvent
+from sessions_app.models.event import MARKED, REFUSED
 from sessions_app.states import State
 
 _log = logging.getLogger(__name__)
@@ -42,14 +44,26 @@ def mark_stuck(now: datetime) -> int:
     """Have somebody look at pairings past their window and log-ins past the connect time-out."""
     pairing = Q(state=State.PAIRING, pairing_expires_at__lt=now)
     connecting = Q(state=State.CONNECTING, state_changed_at__lt=now - settings.CONNECT_TIMEOUT)
-    return Session.objects.filter(pairing | connecting, due_at=None).update(due_at=now, version=F("version") + 1)
+    stuck = Session.objects.filter(pairing | connecting, due_at=None)
+    with transaction.atomic():
+        rows = list(stuck.select_for_update())
+        marked = stuck.update(due_at=now, version=F("version") + 1)
+        SessionEvent.objects.bulk_create(row.own_event(MARKED, "cleanup", "stuck", now) for row in rows)
+    return marked
 
 
 def close_commands(now: datetime) -> int:
     """Close commands nobody took, and forget those finished long ago."""
-    closed = SessionCommand.objects.filter(finished_at=None, created_at__lt=now - COMMAND_PATIENCE).update(
-        finished_at=now, error="No session host took this request within an hour. Start the server and ask again."
-    )
+    sentence = "No session host took this request within an hour. Start the server and ask again."
+    old = SessionCommand.objects.filter(finished_at=None, created_at__lt=now - COMMAND_PATIENCE)
+    with transaction.atomic():
+        unserved = list(old.select_for_update().select_related(None))
+        closed = old.update(finished_at=now, error=sentence)
+        sessions = Session.objects.in_bulk({command.session_id for command in unserved})
+        SessionEvent.objects.bulk_create(
+            sessions[command.session_id].own_event(REFUSED, "cleanup", command.verb, now, error=sentence)
+            for command in unserved
+        )
     SessionCommand.objects.filter(finished_at__lt=now - COMMAND_RETENTION).delete()
     return closed
 

@@ -100,6 +100,10 @@ TABLE: dict[tuple[State, str], tuple[Any, Any]] = {
     (State.WAITING, "probe_failed"): (
         lazy("WhatsApp no longer answered on an open connection; next attempt at %(retry)s."), _SELF),
     (State.WAITING, "client_died"): (lazy("The client library ended: %(error)s Next attempt at %(retry)s."), _SELF),
+    **{(state, "fleet"): (
+        lazy("Held back: %(affected)s sessions fail alike%(code)s, so one of them is tried before the others."),
+        lazy("It follows by itself once that one stays connected. “Start” tries this one at once."))
+       for state in (State.WAITING, State.BANNED, State.OUTDATED)},
     (State.WAITING, "breaker_open"): (
         lazy("Five attempts failed within five minutes%(code)s, so it pauses; one trial at %(retry)s."),
         lazy("Look at the events below for the cause. “Start” tries at once.")),
@@ -167,6 +171,7 @@ def _values(session: Session) -> dict[str, str]:
         "expected": phone.display(str(detail.get("expected", ""))),
         "label": str(detail.get("label", "")),
         "error": str(detail.get("error", "")),
+        "affected": str(detail.get("affected", "")),
     }
 
 

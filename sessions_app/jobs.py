@@ -85,11 +85,15 @@ def pause(name: str, paused: bool) -> None:
     Schedule.objects.filter(name=name).update(repeats=0 if paused else -1, next_run=timezone.now())
 
 
+def paused() -> set[str]:
+    """Return the names of the jobs that staff paused."""
+    return set(Schedule.objects.filter(repeats=0).values_list("name", flat=True))
+
+
 def late(now: datetime) -> list[str]:
     """Return the names of jobs that should have run by now and did not."""
-    rows = Job.objects.in_bulk()
-    paused = set(Schedule.objects.filter(repeats=0).values_list("name", flat=True))
+    rows, resting = Job.objects.in_bulk(), paused()
     return [
         job.name for job in JOBS.values()
-        if job.name not in paused and (job.name not in rows or rows[job.name].is_late(now, job.patience))
+        if job.name not in resting and (job.name not in rows or rows[job.name].is_late(now, job.patience))
     ]  # fmt: skip

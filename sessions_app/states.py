@@ -59,6 +59,7 @@ TRANSITIONS: dict[Kind, dict[State, State]] = {
     Kind.GRACE_ENDED: _to(State.WAITING, LIVE),
     Kind.CONNECT_TIMEOUT: _to(State.WAITING, LIVE),
     Kind.STOPPED: _to(State.STOPPED, _PAIRED),
+    Kind.HELD_BACK: {},
     Kind.RESET: {},
     Kind.PAIR_STARTED: _to(State.PAIRING, _ALL),
     Kind.QR: {},

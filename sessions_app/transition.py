@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 
 from accounts.models import Account
 from sessions_app import retry
+from sessions_app.fleet import FAILED
 from sessions_app.models import Session, SessionEvent
 from sessions_app.retry import Failure
 from sessions_app.states import State, next_state
@@ -33,7 +34,7 @@ FIELDS = [
 
 #: What may stand in an event: never a QR text or a code.
 _EVIDENCE = ("reason", "error", "phone", "expected", "label", "expires_at", "on_connect", "count", "platform",
-             "by", "quiet", "retry_at", "silent", "why")  # fmt: skip
+             "by", "quiet", "retry_at", "silent", "why", "affected", "trial")  # fmt: skip
 
 
 @dataclass
@@ -51,6 +52,7 @@ class _Context:
     jitter: float
     rules: Mapping[int, retry.Rule | None]
     evidence: dict[str, Any]
+    before: State
     target: State | None
     keep: bool | None = None
 
@@ -66,7 +68,7 @@ def apply(
     """Change `session` in memory as `seen` demands and return the event to store. `jitter` lies between 0 and 1."""
     before = State(session.state)
     evidence = {name: seen.detail[name] for name in _EVIDENCE if seen.detail.get(name) not in (None, "")}
-    context = _Context(session, seen, jitter, rules, evidence, next_state(before, seen.kind))
+    context = _Context(session, seen, jitter, rules, evidence, before, next_state(before, seen.kind))
     # What a pair that changes nothing may still tell (a code, a QR) is up to the step; most need a target.
     step = _STEPS[seen.kind]
     if context.target is not None or seen.kind in _WITHOUT_TARGET:
@@ -91,8 +93,13 @@ def apply(
 
 def _starting(c: _Context) -> None:
     s = c.session
+    # What it follows, so that one line answers why it was started.
+    c.evidence["after"], c.evidence["after_code"] = s.reason or c.before, s.code
     s.retry_at = s.connected_at = None
+    evidence = c.evidence
+    c.evidence = {}
     _because(c, "")
+    c.evidence = evidence
 
 
 def _connected(c: _Context) -> None:
@@ -178,6 +185,12 @@ def _reset(c: _Context) -> None:
     _forget_failures(c.session)
     c.session.retry_at = None
     c.session.hold = ""
+
+
+def _held_back(c: _Context) -> None:
+    """A cause common to many sessions: one of them is tried, the others wait for its success."""
+    if c.session.state in FAILED:
+        _because(c, "fleet")
 
 
 # -- a pairing
@@ -302,7 +315,8 @@ _REASONS = {
 }  # fmt: skip
 
 #: These have something to say whether or not the state changes.
-_WITHOUT_TARGET = frozenset({Kind.STREAM_ERROR, Kind.QR, Kind.PAIR_CODE, Kind.PAIR_SCANNED, Kind.RESET})
+_WITHOUT_TARGET = frozenset({Kind.STREAM_ERROR, Kind.QR, Kind.PAIR_CODE, Kind.PAIR_SCANNED, Kind.RESET,
+                           Kind.HELD_BACK})  # fmt: skip
 
 _STEPS: dict[Kind, Callable[[_Context], None]] = {
     Kind.STARTING: _starting,
@@ -321,6 +335,7 @@ _STEPS: dict[Kind, Callable[[_Context], None]] = {
     Kind.GRACE_ENDED: _failed,
     Kind.CONNECT_TIMEOUT: _failed,
     Kind.STOPPED: _stopped,
+    Kind.HELD_BACK: _held_back,
     Kind.RESET: _reset,
     Kind.PAIR_STARTED: _pair_started,
     Kind.QR: _code,

@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.models import Account
 from sessions_app.explanations import LABELS, TABLE, explain
 from sessions_app.models import Session
-from sessions_app.models.event import REQUESTED
+from sessions_app.models.event import OWN_KINDS
 from sessions_app.states import State
 from sessions_app.timeline import HAPPENED
 from sessions_app.whatsapp.client import Kind, PairFailure
@@ -37,7 +37,7 @@ def test_every_way_a_pairing_fails_has_its_own_sentence(failure: PairFailure) ->
     assert len(set(sentences)) == len(sentences)
 
 
-@pytest.mark.parametrize("kind", [REQUESTED, *Kind])
+@pytest.mark.parametrize("kind", [*OWN_KINDS, *Kind])
 def test_every_event_has_words(kind: str) -> None:
     assert kind in HAPPENED
 

@@ -62,7 +62,7 @@ class Running:
 @pytest.fixture
 def running(settings: Any, tmp_path: Path) -> Iterator[Running]:
     settings.WHATSAPP_CLIENT = "tests.test_host.new_fake"
-    settings.DEVICES_DIR = tmp_path
+    settings.DEVICES_DIR = settings.RUN_DIR = tmp_path
     settings.HOST_POLL = timedelta(seconds=0.05)
     settings.RECONNECT_GRACE = timedelta(seconds=0.5)
     settings.RETRY_TIME_SCALE = 0.05

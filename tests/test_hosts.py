@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
+from sessions_app.host.pace import Pace
 from sessions_app.host.sharing import fair_share, room
-from sessions_app.models import Host, HostEvent, SessionEvent
+from sessions_app.models import Host, HostEvent, Session, SessionEvent
 from tests.installation import Installation, fresh, live_host, wait_for
 from tests.test_host import Running, paired, running, until
 from tests.wasim import Wasim
@@ -34,6 +36,19 @@ def test_a_small_host_leaves_its_part_to_the_larger() -> None:
 
 def test_room_is_what_is_left_and_never_negative() -> None:
     assert room([(50, 20), (10, 12)]) == 30
+
+
+def test_starts_are_spread_and_no_faster_than_their_pace() -> None:
+    pace = Pace(10)
+    started = [tick / 100 for tick in range(500) if pace.allows(tick / 100, (tick * 7 % 10) / 10)]
+    assert 45 <= len(started) <= 62
+    assert len({round(b - a, 2) for a, b in zip(started[10:], started[11:], strict=False)}) > 1
+
+
+def test_a_pause_of_the_loop_is_caught_up_on_but_never_in_one_burst() -> None:
+    pace = Pace(10)
+    assert pace.allows(0, 0.5)
+    assert sum(pace.allows(60, 0.5) for _ in range(100)) <= 6
 
 
 def host(name: str = "host-1", **fields: Any) -> Host:
@@ -128,3 +143,53 @@ def test_a_lone_host_restarts_and_its_sessions_come_back_with_it(installation: I
     row = live_host()
     assert row is not None
     assert row.restart_requested_at is None
+
+
+@pytest.mark.real
+@pytest.mark.timeout(240)
+def test_three_hosts_share_and_surplus_changes_hands_without_a_conflict_on_the_wire(
+    installation: Installation, sim: Wasim
+) -> None:
+    installation.environment["LEASE_RENEWAL"] = "1"
+    numbers = [str(4_915_300_000_100 + n) for n in range(9)]
+    sessions = [installation.paired(f"Account {n}", n) for n in numbers]
+    installation.start_host("host-1")
+    installation.until_all(sessions, "connected")
+    for name in ("host-2", "host-3"):
+        installation.start_host(name)
+
+    def shares() -> list[int]:
+        return [Session.objects.filter(host__name=f"host-{n}", state="connected").count() for n in (1, 2, 3)]
+
+    # A host keeps one more than its share of 3, so that nothing goes to and fro.
+    wait_for(lambda: sum(shares()) == 9 and max(shares()) <= 4 and min(shares()) >= 1, 60, shares)
+    devices = [sim.device(number) for number in numbers]
+    assert {device.max_live_sockets for device in devices} == {1}
+    assert sum(device.replaced for device in devices) == 0
+    moved = SessionEvent.objects.filter(kind="released", reason="handed_over")
+    assert moved.count() == 9 - shares()[0]
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_accounts_of_a_killed_host_live_elsewhere_within_45_seconds(
+    installation: Installation, sim: Wasim
+) -> None:
+    for setting in ("LEASE", "LEASE_RENEWAL"):  # as in production
+        assert setting not in installation.environment
+    for name in ("host-1", "host-2"):
+        installation.start_host(name)
+        wait_for(lambda name=name: live_host(name), 30)  # type: ignore[misc]
+    numbers = [str(4_915_300_000_200 + n) for n in range(10)]
+    sessions = [installation.paired(f"Account {n}", n) for n in numbers]
+    installation.until_all(sessions, "connected")
+    orphans = [session for session in sessions if str(fresh(session).host) == "host-1"]
+    assert len(orphans) >= 4
+    killed = time.time()
+    installation.programs["host-1"].kill()
+    for session in orphans:
+        row = installation.until(session, "connected", 60, host=live_host("host-2"))
+        assert max(sim.device(row.account.phone or "").login_times) - killed <= 45
+        assert SessionEvent.objects.filter(session=session, kind="lease_lost", evidence__owner="host-1").exists()
+    assert {sim.most_live(number) for number in numbers} == {1}

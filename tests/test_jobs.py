@@ -17,6 +17,7 @@ from accounts.models import Account
 from sessions_app import cleanup, jobs
 from sessions_app.live_back import live_back
 from sessions_app.models import Host, Job, RetryRule, Session, SessionCommand, SessionEvent
+from sessions_app.models.retry_rule import LEAST, apply_to_waiting
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +47,7 @@ def owner(now: datetime, **fields: Any) -> dict[str, Any]:
 
 def test_a_healthy_session_is_not_touched(now: datetime) -> None:
     rows = [session(state, state=state, **owner(now)) for state in ("connected", "connecting", "pairing")]
-    assert live_back(now) == {"expired": 0, "due": 0}
+    assert live_back(now) == {"expired": 0, "due": 0, "fleet_opened": 0, "fleet_closed": 0}
     assert not any(due(row) for row in rows)
 
 
@@ -120,7 +121,7 @@ def test_a_run_is_recorded_and_a_stopped_cluster_noticed() -> None:
     assert "live_back" in jobs.late(timezone.now())
     jobs.run("live_back")
     job = Job.objects.get(name="live_back")
-    assert job.counts == {"expired": 0, "due": 0}
+    assert job.counts["due"] == 0
     assert job.duration is not None
     assert "live_back" not in jobs.late(timezone.now())
     assert "live_back" in jobs.late(timezone.now() + timedelta(seconds=91))
@@ -133,8 +134,29 @@ def test_the_retry_policy_has_its_rows_and_refuses_hammering() -> None:
     for fields in ({"first": 0.1, "cap": 300}, {"first": 60, "cap": 30}, {"first": 10, "cap": 90_000}):
         with pytest.raises(ValidationError):
             RetryRule(code=599, growth=2, **fields).full_clean()
+    for code, least in LEAST.items():
+        if least:
+            with pytest.raises(ValidationError, match=f"use {least} s or more"):
+                RetryRule(code=code, first=least - 1, growth=1, cap=86400).full_clean()
     with pytest.raises(ValidationError):
         RetryRule(code=401, first=10, growth=2, cap=60).full_clean()
+
+
+def test_an_edited_rule_counts_at_once_also_for_those_that_wait(now: datetime) -> None:
+    failed = {"state": "waiting", "attempts": 1, "retry_at": now + 5 * MINUTE}
+    mine = session("a", code=503, failures=[[now.isoformat(), 503]], **failed)
+    other = session("b", code=408, failures=[[now.isoformat(), 408]], **failed)
+    banned = session("c", code=402, failures=[[now.isoformat(), 402]], **{**failed, "state": "banned"})
+    RetryRule.objects.filter(code=0).update(first=60, cap=60, jitter=0)
+    assert apply_to_waiting([0]) == 1
+    RetryRule.objects.create(code=503, first=20, growth=2, cap=60, jitter=0)
+    assert apply_to_waiting([0, 402]) == 0  # it has a row of its own now; and a ban lasts until it expires
+    assert apply_to_waiting([503]) == 1
+    mine.refresh_from_db()
+    assert mine.retry_at == now + timedelta(seconds=20)
+    for row in (other, banned):
+        row.refresh_from_db()
+        assert row.retry_at == now + 5 * MINUTE
 
 
 def test_stuck_sessions_are_looked_at(now: datetime) -> None:

@@ -59,6 +59,7 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
         Entry("sessions_app.sessioncommand", "rule"),
         Entry("sessions_app.host", "dns"),
         Entry("monitoring.program", "memory"),
+        Entry("sessions_app.fleetcause", "hub"),
     )),
     (lazy("Health"), (
         Entry("health:report", "monitoring", lazy("Report"), "monitoring.view_healthsample"),

@@ -33,7 +33,7 @@ def _make_folders() -> None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = folder / ".writable"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # of two processes that start together one is faster
     except OSError as error:
         sys.exit(
             f"waserver cannot write to {VAR_DIR} ({error.strerror}). "
@@ -195,6 +195,7 @@ WHATSAPP_PROXY = env.str("WHATSAPP_PROXY", default="")
 HOSTS = env.int("HOSTS", default=1)
 HOST_CAPACITY = env.int("HOST_CAPACITY", default=50)
 HOST_CONCURRENT_STARTS = env.int("HOST_CONCURRENT_STARTS", default=8)
+HOST_STARTS_PER_SECOND = env.float("HOST_STARTS_PER_SECOND", default=10.0)
 HOST_POLL = _seconds("HOST_POLL", 0.5)
 #: What lives in the session host beside it; see sessions_app/host/extension.py.
 HOST_EXTENSIONS = ["messaging.courier.courier.Courier"]

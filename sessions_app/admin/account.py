@@ -27,8 +27,10 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts import phone, proxy
 from accounts.models import Account
+from sessions_app import overview
 from sessions_app.explanations import explain
 from sessions_app.models import Session, SessionCommand, Verb
+from sessions_app.models.event import REQUESTED
 from sessions_app.snapshot import CONTROL, PAIR, badge, cells, may_view, panel_context
 from sessions_app.states import NEEDS_PAIRING
 from sessions_app.timeline import timeline
@@ -94,7 +96,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
     search_fields = ["label", "phone", "session__push_name"]
     list_select_related = ["session__host", "owner"]
     actions = ["start", "stop", "restart"]
-    list_before_template = "sessions_app/live_sign.html"
+    list_before_template = "sessions_app/list_before.html"
     change_form_outer_before_template = "sessions_app/detail.html"
 
     class Media:
@@ -156,6 +158,15 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
                 "%(count)d accounts are not paired, so nothing was asked of them: pair them first.", rest,
             ) % {"count": rest})  # fmt: skip
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().changelist_view(request, {**(extra_context or {}), **overview.context(timezone.now())})
+
+    def overview_view(self, request: HttpRequest) -> HttpResponse:
+        """What stands above the list, fetched again by the page."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return TemplateResponse(request, "sessions_app/overview.html", overview.context(timezone.now()))
+
     # -- one account
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
@@ -166,6 +177,11 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
         if session is not None and request.user.is_authenticated:
             extra |= {**panel_context(session, request.user), "timeline": timeline(session)}
         return super().changeform_view(request, object_id, form_url, extra)
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and "desired" in form.changed_data:
+            obj.session.own_event(REQUESTED, str(request.user), obj.desired, timezone.now()).save()
 
     def response_add(self, request: HttpRequest, obj: Account, post_url_continue: str | None = None) -> HttpResponse:
         if "_addanother" in request.POST or "_popup" in request.POST or not request.user.has_perm(PAIR):
@@ -181,6 +197,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
 
     def get_urls(self) -> list[URLPattern]:
         own = [
+            path("overview/", self.admin_site.admin_view(self.overview_view), name="account_overview"),
             path("<int:pk>/pair/", self.admin_site.admin_view(self.pair_view), name="account_pair"),
             path("<int:pk>/session/<str:verb>/", self.admin_site.admin_view(self.session_view), name="account_session"),
         ]

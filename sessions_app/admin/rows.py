@@ -16,7 +16,8 @@ from unfold.decorators import action
 
 from sessions_app import jobs, retry
 from sessions_app.explanations import moment
-from sessions_app.models import Host, HostEvent, Job, RetryRule, SessionCommand, SessionEvent
+from sessions_app.models import FleetCause, Host, HostEvent, Job, RetryRule, SessionCommand, SessionEvent
+from sessions_app.models.retry_rule import apply_to_waiting
 from sessions_app.timeline import line
 
 #: Code of a retry rule -> what it stands for.
@@ -124,6 +125,17 @@ class SessionEventAdmin(ReadOnlyAdmin):
         return line(event).text
 
 
+@admin.register(FleetCause)
+class FleetCauseAdmin(ReadOnlyAdmin):
+    list_display = ["began_at", "cause", "affected", "trial", "trial_at", "ended_at", "outcome"]
+    list_filter = ["code"]
+    list_select_related = ["trial__account"]
+
+    @display(description=lazy("code"), ordering="code")
+    def cause(self, cause: FleetCause) -> str:
+        return str(cause.code or _("no code"))
+
+
 @admin.register(SessionCommand)
 class SessionCommandAdmin(ReadOnlyAdmin):
     list_display = ["created_at", "session", "verb", "requester", "finished_at", "error"]
@@ -133,7 +145,7 @@ class SessionCommandAdmin(ReadOnlyAdmin):
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
-    list_display = ["name", "purpose", "last_run", "took", "result", "late", "error"]
+    list_display = ["name", "purpose", "last_run", "took", "result", "late", "paused", "error"]
     actions = ["pause", "resume"]
 
     @display(description=lazy("what it does"))
@@ -151,6 +163,10 @@ class JobAdmin(ReadOnlyAdmin):
     @display(description=lazy("result"))
     def result(self, job: Job) -> str:
         return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in job.counts.items()) or "–"
+
+    @display(description=lazy("paused"))
+    def paused(self, job: Job) -> str:
+        return _("paused") if job.name in jobs.paused() else "–"
 
     @display(description=lazy("on time"), boolean=True)
     def late(self, job: Job) -> bool:
@@ -177,3 +193,16 @@ class RetryRuleAdmin(ModelAdmin):  # type: ignore[misc]
     @display(description=lazy("when"))
     def meaning(self, rule: RetryRule) -> str:
         return str(CAUSES.get(rule.code, ""))
+
+    def save_model(self, request: HttpRequest, obj: RetryRule, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        self._applied(request, obj.code)
+
+    def delete_model(self, request: HttpRequest, obj: RetryRule) -> None:
+        code = obj.code
+        super().delete_model(request, obj)
+        self._applied(request, code)
+
+    def _applied(self, request: HttpRequest, code: int) -> None:
+        if count := apply_to_waiting([code]):
+            messages.info(request, _("Applied at once to %(count)d waiting sessions.") % {"count": count})

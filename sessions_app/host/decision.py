@@ -32,6 +32,7 @@ class Act(StrEnum):
     DROP_PAIRING = "drop_pairing"
     LOG_OUT = "log_out"
     RESTART = "restart"
+    HOLD_BACK = "hold_back"  # a fleet cause: another session is tried first; said once
     REFUSE = "refuse"  # the command cannot be carried out now
 
 
@@ -64,6 +65,8 @@ class View:
     drops: int = 0  # in the last minute
     keepalive_timeouts: int = 0
     silent: timedelta = timedelta()
+    held: int = 0  # id of the fleet cause that holds it back
+    held_noted: int = 0  # the last one that was written down
 
 
 def decide(view: View, now: datetime, limits: Limits) -> Act:
@@ -131,4 +134,6 @@ def _idle(view: View, now: datetime) -> Act:
         return Act.HAND_OVER
     if view.retry_at is not None and view.retry_at > now:
         return Act.NOTHING
+    if view.held:
+        return Act.NOTHING if view.held == view.held_noted else Act.HOLD_BACK
     return Act.START

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import random
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,19 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
+from sessions_app.fleet import FAILED
+from sessions_app.fleet_watch import watch
 from sessions_app.host.decision import Act, Limits, decide
 from sessions_app.host.extension import Extensions, Line
+from sessions_app.host.journal import Journal
+from sessions_app.host.pace import Pace
 from sessions_app.host.runner import Means, Runner
 from sessions_app.host.sharing import fair_share, room
 from sessions_app.host.watchdog import EXIT_CODE, Watchdog, clock
 from sessions_app.host.writer import Writer
-from sessions_app.models import Host, HostEvent, Session, SessionCommand
+from sessions_app.models import FleetCause, Host, HostEvent, Session, SessionCommand, SessionEvent
+from sessions_app.models.event import LEASE_LOST
+from sessions_app.models.fleet_cause import begin_trial
 from sessions_app.states import LIVE, State
 from sessions_app.whatsapp.client import Kind, WhatsApp
 
@@ -38,6 +45,8 @@ _HANDED_OVER = 5
 #: Clients end before their lease does, by this share of it.
 _MARGIN = 0.1
 _EXPIRE_EVERY = 5.0
+#: Seconds between two looks for a fleet cause, on the retry policy's clock.
+_FLEET_EVERY = 2.0
 #: Seconds a host about to restart takes to give its sessions to others; what is left then comes back with it.
 _GIVE_AWAY_PATIENCE = 60.0
 #: Seconds SIGTERM leaves for stopping the clients, then for writing what is queued.
@@ -64,6 +73,8 @@ class SessionHost:
         self._share, self._others, self._room = capacity, False, 0  # as of the last look at all hosts
         self._draining = False
         self._restart_by: float | None = None  # by when (of `clock`) the restart asked for happens at the latest
+        self._pace = Pace(settings.HOST_STARTS_PER_SECOND)
+        self._failures, self._fleet_watched = 0, float("-inf")
         self._limits = Limits(settings.CONNECT_TIMEOUT, settings.RECONNECT_GRACE, settings.KEEPALIVE_CHECK)
 
     def stop(self) -> None:
@@ -79,7 +90,7 @@ class SessionHost:
     def run(self) -> None:
         """Register, serve until `stop`, then stop all clients and give the leases back."""
         self._register()
-        writer = Writer(self._row)
+        writer = self._writer
         starts, steps = ThreadPoolExecutor(settings.HOST_CONCURRENT_STARTS, "start"), ThreadPoolExecutor(8, "step")
         self._means = Means(self._load_whatsapp, writer, starts, steps, self._wake.set, lambda: self._extensions)
         writer.start()
@@ -103,12 +114,13 @@ class SessionHost:
                 self._renew()
             if clock() - self._expired >= _EXPIRE_EVERY:
                 self._expired = clock()
-                Session.objects.expire_leases(timezone.now())
+                Session.objects.expire_leases(timezone.now(), self.name)
             if self._draining or self._restart_by is not None:
                 self._give_away()
             else:
                 self._claim()
             self._refresh()
+            self._watch_fleet()
             self._reconcile()
             self._lines = {pk: line for pk, runner in self._runners.items() if (line := runner.line()) is not None}
         except (DatabaseError, InterfaceError) as error:
@@ -225,6 +237,22 @@ class SessionHost:
         for pk, runner in self._runners.items():
             runner.command = commands.get(pk)
 
+    def _watch_fleet(self) -> None:
+        """Right after failures, and as long as any session waits: look for a cause they have in common."""
+        failures, waiting = self._writer.failures, [r for r in self._runners.values() if r.row.state in FAILED]
+        pause = _FLEET_EVERY * settings.RETRY_TIME_SCALE
+        if clock() - self._fleet_watched >= pause and (failures != self._failures or waiting):
+            self._failures, self._fleet_watched = failures, clock()
+            watch(timezone.now())
+        causes = FleetCause.objects.relevant(timezone.now()) if waiting else []
+        for runner in self._runners.values():
+            runner.causes = causes
+
+    def _may_be_tried(self, runner: Runner, now: datetime) -> bool:
+        """Return whether the database agrees: of a fleet cause only its one trial may start."""
+        trial_of = runner.verdict.trial_of
+        return trial_of is None or begin_trial(trial_of.id, runner.row.pk, now)
+
     def _reconcile(self) -> None:
         starts = settings.HOST_CONCURRENT_STARTS - sum(r.starting for r in self._runners.values())
         for runner in sorted(self._runners.values(), key=lambda r: not r.row.account.important):
@@ -235,7 +263,9 @@ class SessionHost:
             if act is Act.NOTHING:
                 continue
             if act is Act.START:
-                if starts <= 0:
+                if starts <= 0 or not self._pace.allows(clock(), random.random()):  # noqa: S311 - jitter
+                    continue
+                if not self._may_be_tried(runner, now):
                     continue
                 starts -= 1
             if act in (Act.RELEASE, Act.HAND_OVER):
@@ -271,9 +301,16 @@ class SessionHost:
             },
         )  # fmt: skip
         self._row.note(HostEvent.STARTED, "", f"process {os.getpid()} on {machine}")
+        self._writer = Writer(self._row, Journal(settings.RUN_DIR / f"{self.name}.observations"))
+        if replayed := self._writer.replay():
+            _log.info("Wrote %d observations the earlier run of %s had not written", replayed, self.name)
         # Its sockets ended with the process, so nobody has to wait for these leases to run out.
+        died = list(self._row.owned.filter(state__in=LIVE))
         if freed := self._row.release_all(now):
             _log.info("Took over %d sessions of the earlier run of %s", freed, self.name)
+        SessionEvent.objects.bulk_create(
+            row.own_event(LEASE_LOST, self.name, "host_started_again", now, owner=self.name) for row in died
+        )
 
     def _load_whatsapp(self) -> WhatsApp:
         """Return the client library, loaded when the first session needs it."""

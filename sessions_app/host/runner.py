@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,10 +21,13 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from sessions_app.fleet import Cause, Failed, Verdict, judge
+from sessions_app.fleet_watch import library
 from sessions_app.host.decision import Act, View
 from sessions_app.host.extension import Extensions, Line
 from sessions_app.host.writer import Entry, Writer
 from sessions_app.models import Session, SessionCommand, Verb
+from sessions_app.models.event import REFUSED
 from sessions_app.states import State
 from sessions_app.transition import Outcome
 from sessions_app.whatsapp.client import Client, Kind, Observation, Observe, Pairing, WhatsApp, WhatsAppError
@@ -59,6 +62,10 @@ class Runner:
         self.leaving = False
         self.gone = False  # the lease is lost
         self.starting = False
+        self.causes: Sequence[Cause] = ()  # that hit many sessions; kept up to date by the host
+        self.verdict = Verdict(row.retry_at)  # what they mean for this session, as of the last view
+        self._held_noted = 0
+        self._asked_by = ""  # who asked for the next start
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._pairing: Pairing | None = None
@@ -97,12 +104,16 @@ class Runner:
         elif client is not None and self._proxy != (row.account.proxy or ""):
             verb = Verb.RESTART
         recent = time.monotonic() - _MINUTE
+        # From the same row as the rest: a failure may be written while this turn of the host goes on.
+        failed = Failed(row.pk, State(row.state), row.code or 0, row.attempts, row.state_changed_at, row.retry_at)
+        self.verdict = verdict = judge(failed, self.causes, library())
         return View(
-            state=State(row.state), wanted=row.account.desired == "online", hold=row.hold, retry_at=row.retry_at,
+            state=State(row.state), wanted=row.account.desired == "online", hold=row.hold, retry_at=verdict.retry_at,
             since=row.state_changed_at, window=row.pairing_expires_at, verb=verb, running=client is not None,
             pairing=self._pairing is not None and self._pairing.alive(), leaving=self.leaving,
             drops=sum(1 for at in self._drops if at > recent), keepalive_timeouts=self._keepalive_timeouts,
             silent=client.silent_for() if client is not None and not self._probing else timedelta(),
+            held=verdict.held_by.id if verdict.held_by else 0, held_noted=self._held_noted,
         )  # fmt: skip
 
     def carry_out(self, act: Act, now: datetime) -> None:
@@ -191,7 +202,8 @@ class Runner:
             self.note(Kind.STOPPED, reason="store_missing", hold="store_missing")
             return
         self.starting = True
-        self.note(Kind.STARTING)
+        self.note(Kind.STARTING, None, why="fleet_trial" if self.verdict.trial_of else "", by=self._asked_by)
+        self._asked_by = ""
         store, self._proxy = self.row.store_path, self.row.account.proxy or ""
         observe, account_id = self._observer(), self.row.account_id
 
@@ -212,10 +224,10 @@ class Runner:
         reason = "handed_over" if self.leaving and self.row.account.desired == "online" else "by_staff"
         self._begin(self._means.steps, lambda: self._end_client(reason))
 
-    def _end_client(self, reason: str) -> None:
+    def _end_client(self, reason: str, by: str = "") -> None:
         self._means.extensions().settle(self.row.pk, _SETTLE)
         self._drop_client()
-        self.note(Kind.STOPPED, reason=reason)
+        self.note(Kind.STOPPED, None, reason=reason, by=by)
 
     def _drop(self, now: datetime) -> None:
         self._begin(self._means.steps, self._drop_client)
@@ -251,13 +263,23 @@ class Runner:
         self._means.steps.submit(probe)
 
     def _restart(self, now: datetime) -> None:
+        command = self.command
+        reason = "restart" if command else "proxy_changed"
+        self._asked_by = command.requester if command else ""
         self._finish()
-        self._begin(self._means.steps, lambda: self._end_client("restart"))
+        by = self._asked_by
+        self._begin(self._means.steps, lambda: self._end_client(reason, by))
 
     def _reset(self, now: datetime) -> None:
-        command = self.command
-        self.note(Kind.RESET, by=command.requester if command else "")
+        self._asked_by = self.command.requester if self.command else ""
+        self.note(Kind.RESET, None, by=self._asked_by)
         self._finish()
+
+    def _hold_back(self, now: datetime) -> None:
+        cause = self.verdict.held_by
+        assert cause is not None
+        self._held_noted = cause.id
+        self.note(Kind.HELD_BACK, cause.code or None, affected=cause.affected, trial=cause.trial)
 
     def _log_out(self, now: datetime) -> None:
         client, command = self._client, self.command
@@ -279,7 +301,9 @@ class Runner:
 
     def _refuse(self, now: datetime) -> None:
         assert self.command is not None
-        self._finish(_REFUSALS[Verb(self.command.verb)])
+        command, sentence = self.command, _REFUSALS[Verb(self.command.verb)]
+        self.row.own_event(REFUSED, command.requester, command.verb, now, error=sentence).save()
+        self._finish(sentence)
 
     def _finish(self, error: str = "") -> None:
         if self.command is not None:
@@ -387,5 +411,6 @@ _STEPS: dict[Act, Callable[[Runner, datetime], None]] = {
     Act.DROP_PAIRING: Runner._drop_pairing,
     Act.LOG_OUT: Runner._log_out,
     Act.RESTART: Runner._restart,
+    Act.HOLD_BACK: Runner._hold_back,
     Act.REFUSE: Runner._refuse,
 }

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
 
 from sessions_app import changes
+from sessions_app.fleet_watch import FAILURES
+from sessions_app.host.journal import Journal, Noted
 from sessions_app.models import Host, RetryRule, Session, SessionEvent
 from sessions_app.transition import FIELDS, Outcome, apply
-from sessions_app.whatsapp.client import Observation
 
 _log = logging.getLogger(__name__)
 
@@ -27,24 +28,22 @@ Written = Callable[[Outcome | None], None]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One observation on its way to the database, with the epoch of the lease it was made under."""
+class Entry(Noted):
+    """One observation on its way to the database."""
 
-    session_id: int
-    epoch: int
-    seen: Observation
     written: Written
 
 
 class Writer:
     """Takes observations from any thread."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, host: Host, journal: Journal) -> None:
+        self._host, self._journal = host, journal
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._random = random.Random()  # noqa: S311 - jitter
         self._abandon = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self.failures = 0  # of sessions, written so far
 
     def start(self) -> None:
         """Begin."""
@@ -52,7 +51,26 @@ class Writer:
 
     def put(self, entry: Entry) -> None:
         """Queue an observation; returns at once."""
+        self._journal.append(entry)
         self._queue.put(entry)
+
+    def replay(self) -> int:
+        """Write what an earlier process of this host observed and did not write; before `start`. Return the number.
+
+        What it did write and not yet strike out is left alone, and so is what another host's epoch has overtaken.
+        """
+        left = self._journal.left_behind()
+        known = set(
+            SessionEvent.objects.filter(session__in={noted.session_id for noted in left}, host_name=self._host.name)
+            .values_list("session", "epoch", "kind", "at")
+        )  # fmt: skip
+        missing = [n for n in left if (n.session_id, n.epoch, n.seen.kind.value, n.seen.at) not in known]
+        for start in range(0, len(missing), _BATCH):
+            self._write([Entry(n.session_id, n.epoch, n.seen, _nobody) for n in missing[start : start + _BATCH]])
+        for noted in left:
+            if noted not in missing:
+                self._journal.written(noted)
+        return len(missing)
 
     def finish(self, timeout: float) -> bool:
         """Write what is queued and end; False when that took longer than `timeout` seconds."""
@@ -93,6 +111,7 @@ class Writer:
             except Exception:  # noqa: BLE001 must not hold up the other sessions
                 if len(entries) == 1:
                     _log.exception("An observation could not be applied: %s", entries[0].seen.kind)
+                    self._journal.written(entries[0])
                     entries[0].written(None)
                     return
                 for entry in entries:
@@ -100,6 +119,7 @@ class Writer:
                 return
             else:
                 for entry, outcome in zip(entries, outcomes, strict=True):
+                    self._journal.written(entry)
                     entry.written(outcome)
                 return
 
@@ -124,4 +144,9 @@ class Writer:
             outcomes = [o if o is None or o.event.session_id not in lost else None for o in outcomes]
             SessionEvent.objects.bulk_create(o.event for o in outcomes if o is not None)
             changes.announce(*(touched.keys() - lost))
+        self.failures += sum(o is not None and o.event.kind in FAILURES for o in outcomes)
         return outcomes
+
+
+def _nobody(outcome: Outcome | None) -> None:
+    """Nobody waits for it any more."""

@@ -8,8 +8,11 @@ from django.utils.translation import gettext_lazy as _
 from sessions_app.states import State
 from sessions_app.whatsapp.client import Kind
 
-#: Kinds of event that are no observation: what staff asked for.
-REQUESTED = "requested"
+#: Kinds of event that are no observation: what staff asked for, a request that was refused, and what happened to the
+#: right to own a session: it ran out or was taken away, was given back at rest or to another host; or a session
+#: nobody owned was marked as one to be looked at.
+REQUESTED, REFUSED, LEASE_LOST, RELEASED, MARKED = "requested", "refused", "lease_lost", "released", "marked"
+OWN_KINDS = (REQUESTED, REFUSED, LEASE_LOST, RELEASED, MARKED)
 
 
 class SessionEvent(models.Model):
@@ -17,7 +20,7 @@ class SessionEvent(models.Model):
 
     session = models.ForeignKey("sessions_app.Session", on_delete=models.CASCADE, related_name="events")
     at = models.DateTimeField(_("at"), db_index=True)
-    kind = models.CharField(_("kind"), max_length=24, choices=[(REQUESTED, REQUESTED), *((k, k) for k in Kind)])
+    kind = models.CharField(_("kind"), max_length=24, choices=[(k, k) for k in (*OWN_KINDS, *Kind)])
     actor = models.CharField(_("who"), max_length=150, blank=True)
     host_name = models.CharField(_("host"), max_length=80, blank=True)
     epoch = models.PositiveIntegerField(_("epoch"), default=0)

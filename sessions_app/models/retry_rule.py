@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
 from sessions_app import retry
+from sessions_app.fleet import FAILED
+from sessions_app.models.session import Session
+from sessions_app.states import State
+
+#: Code -> the least first delay, in seconds; 1 for every other. After a restart WhatsApp asked for there is nothing to
+#: wait for; a conflict, a ban and a rejected version do not pass within seconds.
+LEAST = {retry.RESTART: 0, retry.REPLACED: 10, retry.BANNED: 300, retry.OUTDATED: 600}
 
 
 class RetryRuleQuerySet(models.QuerySet["RetryRule"]):
@@ -20,7 +30,10 @@ class RetryRuleQuerySet(models.QuerySet["RetryRule"]):
 
 
 class RetryRule(models.Model):
-    """How long to wait after a failure with one code; 0 stands for every code without a row. Applied at once."""
+    """How long to wait after a failure with one code; 0 stands for every code without a row. Applied at once:
+
+    to the next failure by the host that sees it, and by `apply_to_waiting` to those that wait already.
+    """
 
     code = models.PositiveIntegerField(_("code"), primary_key=True)
     first = models.FloatField(_("first delay (s)"), validators=[MinValueValidator(0), MaxValueValidator(86400)])
@@ -48,10 +61,37 @@ class RetryRule(models.Model):
     def clean(self) -> None:
         if self.code in (retry.LOGGED_OUT, retry.FORBIDDEN):
             raise ValidationError({"code": _("A logged-out account is never tried again: it must be paired.")})
-        if self.first is not None and self.code != retry.RESTART and self.first < 1:
-            raise ValidationError({"first": _("Less than 1 s would hammer WhatsApp: use 1 s or more.")})
+        least = LEAST.get(self.code, 1)
+        if self.first is not None and self.first < least:
+            raise ValidationError({"first": _("Less than %(least)d s would hammer WhatsApp: use %(least)d s or more.")
+                                   % {"least": least}})  # fmt: skip
         if self.first is not None and self.cap is not None and self.cap < self.first:
             raise ValidationError({"cap": _("The longest delay must not be below the first.")})
+
+
+def apply_to_waiting(codes: Iterable[int]) -> int:
+    """Have the sessions that wait after failures with these codes wait as the policy says now; return their number.
+
+    0 stands for every code without a row. A ban waits until it expires, whatever the policy. One query reads, one
+    writes for each that changed; a session whose host wrote meanwhile is left alone: it has the new policy already.
+    """
+    table, scale, changed = RetryRule.objects.table(), settings.RETRY_TIME_SCALE, 0
+    wanted = set(codes)
+    waiting = Session.objects.filter(state__in=FAILED, attempts__gt=0, retry_at__isnull=False)
+    for row in waiting.exclude(state=State.BANNED):
+        code = row.code or retry.OTHER
+        failures = row.recent_failures
+        if not failures or not ({code} & wanted or (retry.OTHER in wanted and code not in table)):
+            continue
+        follows = retry.after_failure(
+            failures, row.attempts, failures[-1].at, random.random(),  # noqa: S311 - jitter
+            breaker_open=row.breaker_open, rules=table, scale=scale,
+        )  # fmt: skip
+        if follows.retry_at is not None:
+            changed += Session.objects.filter(pk=row.pk, version=row.version).update(
+                retry_at=follows.retry_at, version=F("version") + 1
+            )
+    return changed
 
 
 def register(**kwargs: object) -> None:

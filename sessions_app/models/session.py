@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import Account, Desired
 from sessions_app import changes
 from sessions_app.models.command import SessionCommand, Verb
-from sessions_app.models.event import REQUESTED, SessionEvent
+from sessions_app.models.event import LEASE_LOST, RELEASED, REQUESTED, SessionEvent
 from sessions_app.models.host import Host
 from sessions_app.retry import Failure
 from sessions_app.states import NEEDS_PAIRING, State
@@ -33,11 +33,23 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """Those whose owner did not renew in time."""
         return self.filter(host__isnull=False, lease_expires_at__lt=now)
 
-    def expire_leases(self, now: datetime) -> int:
-        """Take the sessions of dead hosts away and mark them due; return their number."""
-        return self.lease_ran_out(now).update(
-            host=None, lease_expires_at=None, due_at=now, version=F("version") + 1
-        )
+    def expire_leases(self, now: datetime, by: str) -> int:
+        """Take the sessions of dead hosts away and mark them due; return their number. `by` who noticed."""
+        if not self.lease_ran_out(now).exists():
+            return 0
+        with transaction.atomic():
+            # Locked, so that of two who notice at once only one writes it down.
+            lost = list(self.lease_ran_out(now).select_for_update())
+            taken = self.lease_ran_out(now).update(
+                host=None, lease_expires_at=None, due_at=now, version=F("version") + 1
+            )
+            names = dict(Host.objects.filter(pk__in={row.host_id for row in lost}).values_list("pk", "name"))
+            SessionEvent.objects.bulk_create(
+                row.own_event(LEASE_LOST, by, "lease_ran_out", now, owner=names.get(row.host_id or 0, ""),
+                              expired_at=row.lease_expires_at.isoformat())
+                for row in lost if row.lease_expires_at is not None
+            )  # fmt: skip
+        return taken
 
     def claim(self, pk: int, host: Host, now: datetime) -> bool:
         """Make `host` the owner, with a new epoch; False when another was faster."""
@@ -176,9 +188,13 @@ class Session(models.Model):
         Session.objects.filter(pk=self.pk).update(due_at=timezone.now(), version=F("version") + 1)
 
     def _note(self, by: Actor, reason: str) -> None:
-        SessionEvent.objects.create(
-            session=self, at=timezone.now(), kind=REQUESTED, actor=str(by), before=self.state, after=self.state,
-            epoch=self.lease_epoch, reason=reason,
+        self.own_event(REQUESTED, str(by), reason, timezone.now()).save()
+
+    def own_event(self, kind: str, by: str, reason: str, now: datetime, **evidence: Any) -> SessionEvent:
+        """Return, not yet saved, an event that is no observation and changes no state."""
+        return SessionEvent(
+            session=self, at=now, kind=kind, actor=by, before=self.state, after=self.state, epoch=self.lease_epoch,
+            reason=reason, evidence=evidence,
         )  # fmt: skip
 
     # -- what its owner does
@@ -205,7 +221,13 @@ class Session(models.Model):
         values: dict[str, Any] = {"host": None, "lease_expires_at": None, "version": F("version") + 1}
         if due_at is not None:
             values["due_at"] = due_at
-        return mine.update(**values) == 1
+        with transaction.atomic():
+            released = mine.update(**values) == 1
+            if released:
+                owner = self.host.name if self.host else ""
+                reason = "at_rest" if due_at is None else "handed_over"
+                self.own_event(RELEASED, owner, reason, timezone.now()).save()
+        return released
 
 
 def _store_path(name: str) -> str:

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     GRACE_ENDED = "grace_ended"  # (host) the library's own reconnect had its 8 s; 408
     CONNECT_TIMEOUT = "connect_timeout"  # (host) no log-in within the connect time-out; 408
     STOPPED = "stopped"  # (host) a client was stopped on purpose; detail: reason
+    HELD_BACK = "held_back"  # (host) not tried although due: a fleet cause lets one session start; detail: affected
     RESET = "reset"  # (host) staff want it started: earlier failures and holds are forgotten
     # a pairing
     PAIR_STARTED = "pair_started"  # (host) a pairing child is being started; detail: expires_at

@@ -99,7 +99,9 @@ class FakeWhatsApp:
 
     def emit(self, store: str, observation: Observation) -> None:
         """Let this happen to the running client of `store`."""
-        self.server.clients[store].observe(observation)
+        with self.server.lock:  # a start that is not quite over
+            client = self.server.clients[store]
+        client.observe(observation)
 
     def drop(self, store: str, reconnect: bool = True) -> None:
         """Cut the connection; the client comes back at once unless told otherwise."""

@@ -36,6 +36,7 @@ class Device:
     login_times: list[float] = field(default_factory=list)
     accepted_logins: int = 0
     replaced: int = 0
+    doubled_at: list[float] = field(default_factory=list)  # log-ins while another was live
     max_live_sockets: int = 0
     messages: list[Message] = field(default_factory=list)  # it sent these; one sent twice is here twice
     delivered: Counter[str] = field(default_factory=Counter)  # messages handed to it, by id
@@ -72,6 +73,8 @@ class Device:
 
     def came(self, connection: Connection) -> None:
         """Count an accepted log-in."""
+        if self.live:
+            self.doubled_at.append(time.time())
         self.live.append(connection)
         self.accepted_logins += 1
         self.max_live_sockets = max(self.max_live_sockets, len(self.live))

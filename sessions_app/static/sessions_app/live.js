@@ -54,6 +54,7 @@
     }
     for (const part of document.querySelectorAll("[data-session-part]"))
       if (Number(part.dataset.session) === session.id) part.textContent = session.cells[part.dataset.sessionPart];
+    overviewSoon();
   }
 
   function say(what) {
@@ -78,6 +79,31 @@
     };
   }
 
+  // What stands above the account list: often while many are starting, else now and then and when something changed.
+  let overviewTimer = null;
+  let overviewAt = 0;
+  let overviewShown = null;
+
+  async function refreshOverview() {
+    const place = document.getElementById("overview");
+    if (!place) return;
+    overviewAt = Date.now();
+    try {
+      const answer = await fetch(place.dataset.url, { headers: { "X-Requested-With": "XMLHttpRequest" } });
+      if (answer.ok && !answer.redirected) {
+        const html = await answer.text();
+        if (html !== overviewShown) place.innerHTML = overviewShown = html; // said aloud only when it changed
+      }
+    } catch { /* the sign says that the connection is lost */ }
+    clearTimeout(overviewTimer);
+    overviewTimer = setTimeout(refreshOverview, place.querySelector("[data-busy]") ? 2000 : 15000);
+  }
+
+  function overviewSoon() {
+    clearTimeout(overviewTimer);
+    overviewTimer = setTimeout(refreshOverview, Math.max(0, 1000 - (Date.now() - overviewAt)));
+  }
+
   document.addEventListener("submit", (event) => {
     const question = event.target.dataset.confirm;
     if (question && !window.confirm(question)) event.preventDefault();
@@ -86,6 +112,7 @@
     live = document.getElementById("live");
     sign = document.getElementById("live-sign");
     panelId = live ? Number(live.dataset.panel) : null;
+    overviewSoon();
     if (!live && !cells().length) return;
     giveTokens();
     countDown();

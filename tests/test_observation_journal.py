@@ -1,0 +1,74 @@
+"""The journal of observations: what a killed host had seen and not written, its next process writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import Account
+from sessions_app.host.journal import Journal, Noted
+from sessions_app.host.writer import Writer
+from sessions_app.models import Host, Session, SessionEvent
+from sessions_app.whatsapp.client import Kind, Observation
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "host-1.observations"
+
+
+def test_what_is_not_written_is_there_for_the_next_process(path: Path) -> None:
+    first, notes = Journal(path), [Noted(7, 1, Observation(kind)) for kind in (Kind.STARTING, Kind.CONNECTED)]
+    for noted in notes:
+        first.append(noted)
+    first.written(notes[0])
+    first.close()
+    with path.open("ab") as file:
+        file.write(b'{"session": 7, "epo')  # the middle of a line: a kill
+    assert Journal(path).left_behind() == notes
+
+
+def test_it_is_emptied_once_all_is_written(path: Path) -> None:
+    journal, noted = Journal(path), Noted(7, 1, Observation(Kind.CONNECTED))
+    journal.append(noted)
+    assert path.stat().st_size
+    journal.written(noted)
+    assert path.stat().st_size == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", [Kind.QR, Kind.PAIR_CODE])
+def test_a_code_to_pair_with_is_never_in_it(path: Path, kind: Kind) -> None:
+    Journal(path).append(Noted(7, 1, Observation(kind, detail={"text": "a secret"})))
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.django_db
+def test_a_replay_writes_what_is_missing_once_and_nothing_of_a_lost_lease(path: Path) -> None:
+    host = Host.objects.create(name="host-1")
+    sessions = [Account.objects.create(label=label).session for label in ("mine", "lost")]
+    for session in sessions:
+        Session.objects.filter(pk=session.pk).update(host=host, lease_epoch=3, state="connecting")
+    other = Host.objects.create(name="host-2")
+    Session.objects.filter(pk=sessions[1].pk).update(host=other, lease_epoch=4)
+    at = timezone.now()
+    journal = Journal(path)
+    for session in sessions:
+        journal.append(Noted(session.pk, 3, Observation(Kind.CONNECTED, None, {"phone": "", "lid": ""}, at)))
+    journal.close()
+
+    def replay() -> int:
+        return Writer(host, Journal(path)).replay()
+
+    assert replay() == 2
+    states = [Session.objects.get(pk=session.pk).state for session in sessions]
+    assert states == ["connected", "connecting"]
+    assert list(SessionEvent.objects.values_list("session", "kind", "at")) == [(sessions[0].pk, "connected", at)]
+    assert path.stat().st_size == 0
+    journal = Journal(path)
+    journal.append(Noted(sessions[0].pk, 3, Observation(Kind.CONNECTED, None, {}, at)))
+    journal.close()
+    assert replay() == 0  # it was written, and the process ended before it was struck out
+    assert SessionEvent.objects.count() == 1
