@@ -1,6 +1,8 @@
 # make run: set up and serve.  make test: set up and test.  Neither needs anything before it but Python 3.11.
 PYTHON ?= python3
 VENV := .venv
+# Test processes: they wait more than they compute.
+JOBS ?= 4
 PY := $(VENV)/bin/python
 
 .PHONY: run setup dev test test-slow e2e demo check chaos
@@ -24,7 +26,7 @@ $(VENV)/dev.stamp: requirements.txt requirements-forecast.txt requirements-dev.t
 	@touch $(VENV)/runtime.stamp $@
 
 test: dev
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: dev
 	$(PY) -m pytest -m slow

@@ -10,11 +10,16 @@ http = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402 - needs the apps
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from sessions_app.consumers import SessionConsumer  # noqa: E402
+from waserver.limits import BodyLimit  # noqa: E402
 
 websocket = URLRouter([path("ws/sessions/", SessionConsumer.as_asgi())])
 application = ProtocolTypeRouter(
-    {"http": http, "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(websocket))}
+    {
+        "http": BodyLimit(http, settings.API_MAX_BODY),
+        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(websocket)),
+    }
 )

@@ -78,6 +78,9 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
     (lazy("Users"), (
         Entry("auth.user", "person"),
         Entry("auth.group", "group"),
+        Entry("auditlog.logentry", "manage_search", lazy("Changes by staff")),
+        Entry("axes.accessattempt", "gpp_bad", lazy("Failed log-ins")),
+        Entry("otp_totp.totpdevice", "phonelink_lock", lazy("Two-factor devices")),
     )),
 )  # fmt: skip
 
@@ -85,6 +88,21 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
 def stylesheet(request: HttpRequest) -> str:
     """Return the address of what we add to unfold's look (settings, UNFOLD)."""
     return static("waserver/admin.css")
+
+
+def colours(request: HttpRequest) -> str:
+    """Return the address of unfold's palette as a file: as a <style> in the page the content policy would refuse it."""
+    return static("waserver/colours.css")
+
+
+def script(request: HttpRequest) -> str:
+    """Return the address of what makes unfold's scripts keep to the content policy."""
+    return static("waserver/policy.js")
+
+
+def no_inline_colours(request: HttpRequest) -> dict[str, dict[str, str]]:
+    """Return nothing for unfold to write into the page."""
+    return {}
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:

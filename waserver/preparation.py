@@ -14,7 +14,7 @@ from django.db import OperationalError
 
 from sessions_app.whatsapp.client import WhatsAppError
 from sessions_app.whatsapp.library import find
-from waserver import processes
+from waserver import private, processes
 
 
 def check_library() -> None:
@@ -45,6 +45,11 @@ def set_up() -> str:
 
     Raises CommandError when the database cannot be used.
     """
+    if left := private.make_private():
+        raise CommandError(
+            f"Other users of this machine may read {left[0]}, where device keys and the secret key lie. "
+            f"Run `chmod go= {left[0]}` as its owner, or set VAR_DIR to a folder of your own."
+        )
     try:
         call_command("migrate", verbosity=0, interactive=False)
     except OperationalError as error:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
 
 import environ
 from django.core.management.utils import get_random_secret_key
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as lazy
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
-environ.Env.read_env(BASE_DIR / ".env")
+if (BASE_DIR / ".env").exists():
+    environ.Env.read_env(BASE_DIR / ".env")
+os.umask(0o077)  # what we write is for this user alone
 
 
 def _seconds(name: str, default: float) -> timedelta:
@@ -68,10 +73,29 @@ BIND = env.str("BIND", default="127.0.0.1")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("HTTPS", default=False)  # behind a proxy that ends TLS and sets X-Forwarded-Proto
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=365 * 24 * 3600) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.bool("HSTS_SUBDOMAINS", default=False)
+# HSTS for subdomains and its preload list bind a whole domain, which is not ours to decide: HSTS_SUBDOMAINS.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 X_FRAME_OPTIONS = "DENY"
+# Alpine.js, which unfold is built on, evaluates the expressions in its attributes: hence 'unsafe-eval', for scripts of
+# our own origin. No 'unsafe-inline' anywhere.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'", "'unsafe-eval'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
 SITE_URL = env.str("SITE_URL", default=f"http://{BIND}:{PORT}").rstrip("/")  # as staff reach it: links in alerts
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # lets /metrics be read from elsewhere than this machine
 
@@ -89,6 +113,12 @@ INSTALLED_APPS = [
     "channels",
     "django_q",
     "encrypted_fields",
+    "csp",
+    "auditlog",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "accounts",
     "sessions_app",
     "messaging",
@@ -98,6 +128,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "monitoring.endpoints.endpoints",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "monitoring.middleware.CountRequests",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -105,8 +136,12 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "auditlog.middleware.AuditlogMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "waserver.two_factor.Demand",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "waserver.urls"
 ASGI_APPLICATION = "waserver.asgi.application"
@@ -125,6 +160,18 @@ TEMPLATES = [
     }
 ]
 LOGIN_URL = "admin:login"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+#: Wrong passwords from one address for one name before it has to wait.
+AXES_FAILURE_LIMIT = env.int("LOGIN_FAILURES", default=10)
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "waserver.addresses.client_ip"
+AXES_LOCKOUT_TEMPLATE = "waserver/locked.html"
+AXES_RESET_ON_SUCCESS = AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
+TWO_FACTOR = env.str("TWO_FACTOR", default="optional")  # or "required": of all staff
+OTP_TOTP_ISSUER = "waserver"
+AUDITLOG_CID_HEADER = None
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
@@ -272,6 +319,11 @@ UNFOLD = {
     "SITE_SYMBOL": "forum",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-    "STYLES": ["waserver.navigation.stylesheet"],
+    "STYLES": ["waserver.navigation.colours", "waserver.navigation.stylesheet"],
+    "SCRIPTS": ["waserver.navigation.script"],
+    "COLORS": "waserver.navigation.no_inline_colours",
+    "LOGIN": {"form": "waserver.two_factor.LogInForm"},
+    "SHOW_LANGUAGES": True,
+    "ACCOUNT": {"navigation": [{"title": lazy("Two-factor log-in"), "link": reverse_lazy("admin:two_factor")}]},
     "SIDEBAR": {"show_search": True, "navigation": "waserver.navigation.sidebar"},
 }
