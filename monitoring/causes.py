@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as lazy
 from accounts.models import Account, Desired
 from monitoring import alerting
 from monitoring.metrics import Kind
-from monitoring.models import AlertChannel, AlertDelivery, EntryKind, Incident, Severity
+from monitoring.models import AlertChannel, AlertDelivery, EntryKind, Incident, Program, Severity
 from sessions_app import jobs
 from sessions_app.models import Host, HostEvent, Job, Session
 from sessions_app.states import NEEDS_PAIRING, State
@@ -66,6 +66,8 @@ CAUSES: dict[str, Cause] = {
                        lazy("The session host %(subject)s went silent")),
     "host_crashing": Cause(lazy("Host keeps crashing"), Kind.HOST, Severity.CRITICAL,
                            lazy("The session host %(subject)s keeps crashing")),
+    "crash_loop": Cause(lazy("Crash loop"), Kind.PROGRAM, Severity.CRITICAL,
+                        lazy("The program %(subject)s keeps crashing and rests")),
     "job_late": Cause(lazy("Job late"), Kind.JOB, Severity.WARNING,
                       lazy("The regular job %(subject)s did not run in time")),
     "job_failed": Cause(lazy("Job failed"), Kind.JOB, Severity.WARNING,
@@ -105,7 +107,8 @@ class Fact:
 
 def facts(now: datetime) -> list[Fact]:
     """Return what is the case now, those that explain others first. A bounded number of queries."""
-    roots = [*_jobs(now), *_hosts(now), *_alerts(now)]
+    programs = list(_programs())
+    roots = [*programs, *_jobs(now), *_hosts(now, programs), *_alerts(now)]
     down = next((fact for fact in roots if fact.cause in ("host_down", "host_crashing")), None)
     sessions = list(_sessions(now, down))
     outdated = [fact for fact in sessions if fact.cause == "outdated"]
@@ -119,20 +122,32 @@ def _jobs(now: datetime) -> Iterator[Fact]:
         yield Fact("job_failed", job.name, job.name, {"error": job.error[:500]})
 
 
-def _hosts(now: datetime) -> Iterator[Fact]:
+def _programs() -> Iterator[Fact]:
+    for program in Program.objects.fatal():
+        yield Fact("crash_loop", str(program)[:80], str(program), {
+            "last_exit": program.last_exit, "crashes": len(program.crashes),
+            "next_trial": program.retry_at.isoformat(timespec="seconds") if program.retry_at else None})  # fmt: skip
+
+
+def _hosts(now: datetime, programs: list[Fact]) -> Iterator[Fact]:
+    loops = {fact.subject: fact.key for fact in programs}  # a host's program has its name
     for host in Host.objects.filter(ended_at=None):
         if not host.is_live(now):
+            last = host.heartbeat_at.isoformat(timespec="seconds") if host.heartbeat_at else "never"
             yield Fact("host_down", host.name, host.name, {"machine": host.machine, "process": host.pid,
-                       "last_heartbeat": host.heartbeat_at.isoformat() if host.heartbeat_at else "never"})  # fmt: skip
+                       "last_heartbeat": last}, loops.get(f"{host.name} ({host.machine})", ""))  # fmt: skip
     crashes: dict[str, int] = {}
-    for name, kind in (
+    machines: dict[str, str] = {}
+    for name, machine, kind in (
         HostEvent.objects.filter(at__gt=now - CRASH_SPAN, kind__in=[HostEvent.STARTED, HostEvent.ENDED])
-        .order_by("id").values_list("host__name", "kind")
+        .order_by("id").values_list("host__name", "host__machine", "kind")
     ):  # fmt: skip
+        machines[name] = machine
         crashes[name] = crashes.get(name, 0) + 1 if kind == HostEvent.STARTED else 0
     for name, count in crashes.items():
         if count > CRASHES:
-            yield Fact("host_crashing", name, name, {"starts": count, "minutes": CRASH_SPAN.seconds // 60})
+            because = loops.get(f"{name} ({machines[name]})", "")
+            yield Fact("host_crashing", name, name, {"starts": count, "minutes": CRASH_SPAN.seconds // 60}, because)
 
 
 def _alerts(now: datetime) -> Iterator[Fact]:
@@ -154,7 +169,7 @@ def _sessions(now: datetime, down: Fact | None) -> Iterator[Fact]:
         cause = cause_of(session, now)
         if cause:
             lost = down is not None and cause == "offline" and str(session.host or down.subject) == down.subject
-            because = down.key if down and lost else ""
+            because = (down.because or down.key) if down and lost else ""
             yield Fact(cause, str(session.account_id), str(session), _evidence(session), because)
     if outdated:
         yield Fact("outdated", "405", "405", {"accounts": outdated[:50], "count": len(outdated)})

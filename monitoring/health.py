@@ -144,7 +144,7 @@ def limits_of(metric: Metric, threshold: Threshold | None) -> Limits | None:
 
 def title(metric: Metric, subject: str, value: float | None, limit: float) -> str:
     """Return an incident's title: what, how much, beyond which limit, of whom."""
-    values = {"metric": metric.label, "value": metric.shown(value), "limit": metric.shown(limit),
+    values = {"metric": metric.label, "value": metric.shown(value), "limit": metric.limit(limit),
               "subject": label_of(subject)}  # fmt: skip
     if subject:
         return _("%(metric)s of %(subject)s: %(value)s, limit %(limit)s") % values

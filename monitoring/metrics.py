@@ -27,6 +27,7 @@ class Kind(StrEnum):
     HOST = "host"
     ACCOUNT = "account"
     JOB = "job"
+    PROGRAM = "program"  # a supervised process: its id is "name (machine)"
     CHANNEL = "channel"  # an alert channel
     CODE = "code"  # a cause common to many sessions: its id is the code
 
@@ -77,9 +78,9 @@ class Metric:
             return "–"
         return f"{value:.{self.decimals}f} {self.unit}".strip()
 
-    def breaches(self, value: float, limit: float) -> bool:
-        """Return whether `value` is beyond `limit`."""
-        return value > limit if self.direction is Direction.ABOVE else value < limit
+    def limit(self, value: float) -> str:
+        """Return a limit with its unit, no longer than it has to be."""
+        return f"{value:g} {self.unit}".strip()
 
 
 _ALL = (
@@ -100,9 +101,10 @@ _ALL = (
     Metric("sessions_offline", lazy("Sessions not connected"), "%", 5, "monitoring.measuring.sessions.offline",
            lazy("Share of the paired sessions that should be online and are not connected."),
            decimals=1, incidents=False, default=Default(5, 20, Action.NONE)),
-    Metric("hosts_silent", lazy("Silent hosts"), "", 6, "monitoring.measuring.processes.hosts_silent",
-           lazy("Session hosts that gave no sign of life within the length of a lease and were not stopped."),
-           incidents=False, default=Default(0, 0.5, Action.NONE)),
+    Metric("hosts_silent", lazy("Silent hosts"), "%", 6, "monitoring.measuring.processes.hosts_silent",
+           lazy("Share of the session hosts that gave no sign of life within the length of a lease and were not "
+                "stopped."),
+           incidents=False, default=Default(0, 40, Action.NONE)),
     Metric("live_back_age", lazy("Cluster"), "s", 7, "monitoring.measuring.processes.live_back_age",
            lazy("Seconds since live_back last ran: beyond 90 the cluster has stopped or is overloaded."),
            incidents=False, default=Default(60, 90, Action.NONE)),

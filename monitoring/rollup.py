@@ -16,7 +16,7 @@ from monitoring.store import upsert
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 #: Request counts by the hour, and slow statements, are kept so long.
-REQUESTS, SLOW = timedelta(days=90), timedelta(days=7)
+REQUESTS, SLOW = timedelta(days=35), timedelta(days=7)
 _CHUNK = 1000
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from monitoring.causes import _HOLDS, CAUSES, facts
-from monitoring.models import Incident
+from monitoring.models import Incident, Program
 from sessions_app.models import Host, HostEvent, Job, Session
 from tests.health import Clock, kinds, unresolved
 
@@ -128,6 +128,18 @@ def test_a_host_that_keeps_crashing_is_one_incident(clock: Clock) -> None:
     assert unresolved() == {}
 
 
+def test_a_program_that_rests_after_crashing_explains_its_host(clock: Clock) -> None:
+    host("host-1", clock, age=700, machine="office")
+    Program.objects.create(machine="office", name="host-1", state="fatal", recorded_at=clock.now, last_exit="status 1")
+    clock.run()
+    assert unresolved() == {"crash_loop": "critical", "host_down": "critical"}
+    assert Incident.objects.get(metric="host_down").parent == Incident.objects.get(metric="crash_loop")
+    Program.objects.update(state="running")
+    Host.objects.update(heartbeat_at=clock.now + timedelta(hours=1))
+    clock.run(3)
+    assert unresolved() == {}
+
+
 def test_one_outdated_client_is_one_incident_for_all(clock: Clock) -> None:
     for n in range(5):
         session(f"account {n}", state="outdated", code=405)
@@ -150,5 +162,5 @@ def test_a_thousand_sessions_in_trouble_take_few_queries(clock: Clock, django_as
         Session(account=account, state="waiting", state_changed_at=clock.now - timedelta(hours=1), breaker_open=True)
         for account in Account.objects.all()
     )
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(12):
         assert len(facts(clock.now)) == 1000

@@ -107,7 +107,7 @@ def test_a_breach_opens_escalates_and_resolves_one_incident(clock: Clock, monkey
     incident = Incident.objects.get()
     assert incident.state == IncidentState.RESOLVED
     assert kinds(incident) == ["opened", "action", "escalated", "action", "resolved"]
-    assert incident.title == "Response time: 6.00 s, limit 5.00 s"
+    assert incident.title == "Response time: 6.00 s, limit 5 s"
 
 
 def test_what_returns_within_ten_minutes_is_the_same_incident(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

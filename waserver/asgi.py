@@ -13,10 +13,11 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from django.conf import settings  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from monitoring.consumers import HealthConsumer  # noqa: E402
 from sessions_app.consumers import SessionConsumer  # noqa: E402
 from waserver.limits import BodyLimit  # noqa: E402
 
-websocket = URLRouter([path("ws/sessions/", SessionConsumer.as_asgi())])
+websocket = URLRouter([path("ws/sessions/", SessionConsumer.as_asgi()), path("ws/health/", HealthConsumer.as_asgi())])
 application = ProtocolTypeRouter(
     {
         "http": BodyLimit(http, settings.API_MAX_BODY),

@@ -62,6 +62,8 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
         Entry("sessions_app.fleetcause", "hub"),
     )),
     (lazy("Health"), (
+        Entry("monitoring.incident", "warning"),
+        Entry("monitoring.threshold", "tune"),
         Entry("health:report", "monitoring", lazy("Report"), "monitoring.view_healthsample"),
         Entry("health:forecast", "online_prediction", lazy("Early warning"), "monitoring.view_healthsample"),
         Entry("monitoring.alertchannel", "notifications_active"),

@@ -287,7 +287,7 @@ MEMORY_LIMIT = env.int("MEMORY_LIMIT_MB", default=0) * 1_000_000
 COLLECT_INTERVAL = _seconds("COLLECT_INTERVAL", 5)  # between two writes of request counts; 0: none
 SLOW_QUERY = _seconds("SLOW_QUERY", 0.5)  # a statement that takes longer is written down
 HEALTH_DETAIL = timedelta(hours=env.int("HEALTH_DETAIL_HOURS", default=26))  # readings and minutes are kept so long
-HEALTH_HOURLY = timedelta(days=env.int("HEALTH_HOURLY_DAYS", default=365))
+HEALTH_HOURLY = timedelta(days=env.int("HEALTH_HOURLY_DAYS", default=90))
 HEALTH_DAILY = timedelta(days=env.int("HEALTH_DAILY_DAYS", default=1825))
 INCIDENT_RETENTION = timedelta(days=env.int("INCIDENT_RETENTION_DAYS", default=365))
 
@@ -325,5 +325,6 @@ UNFOLD = {
     "LOGIN": {"form": "waserver.two_factor.LogInForm"},
     "SHOW_LANGUAGES": True,
     "ACCOUNT": {"navigation": [{"title": lazy("Two-factor log-in"), "link": reverse_lazy("admin:two_factor")}]},
+    "DASHBOARD_CALLBACK": "monitoring.dashboard.context",
     "SIDEBAR": {"show_search": True, "navigation": "waserver.navigation.sidebar"},
 }

@@ -1,5 +1,5 @@
 """Health in the admin."""
 
-from monitoring.admin import alert, program
+from monitoring.admin import alert, incident, program, threshold
 
-__all__ = ["alert", "program"]
+__all__ = ["alert", "incident", "program", "threshold"]

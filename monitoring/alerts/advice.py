@@ -33,6 +33,7 @@ ADVICE: dict[str, Any] = {
     "offline": lazy("Open the account: it says why it is not connected and when it tries again."),
     "host_down": lazy("Its sessions move to another host, or wait until it is back. Look into its log in var/log."),
     "host_crashing": lazy("Look into its log in var/log for the last lines before each start."),
+    "crash_loop": lazy("Its log in var/log has the reason. After mending it, start it with manage.py server."),
     "job_late": lazy("See whether the cluster runs, and in the admin under Jobs whether somebody paused the job."),
     "job_failed": lazy("Its error is in the admin under Jobs; the cluster's log has the rest."),
     "alert_failing": lazy("Open the alert channel, mend its address or the service, and send a test."),

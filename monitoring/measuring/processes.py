@@ -7,10 +7,10 @@ from sessions_app.models import Host, Job
 
 
 def hosts_silent(moment: Moment) -> Measured:
-    """Return how many hosts went silent without having been stopped; IDLE when there is no host at all."""
+    """Return the share of hosts that went silent without having been stopped, in percent; IDLE when there is none."""
     running = Host.objects.filter(ended_at=None)
     silent = sum(not host.is_live(moment.now) for host in running)
-    return {"": float(silent) if running else IDLE}
+    return {"": 100 * silent / len(running) if running else IDLE}
 
 
 def live_back_age(moment: Moment) -> Measured:

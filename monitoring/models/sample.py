@@ -39,7 +39,7 @@ class HealthSample(models.Model):
     count = models.PositiveIntegerField(_("readings"), default=1)
 
     #: What tells one row from another, and what it says.
-    KEY = ("metric", "subject", "resolution", "at")
+    KEY = ("resolution", "at", "metric", "subject")
     VALUES = ("value", "minimum", "maximum", "count")
 
     objects = HealthSampleQuerySet.as_manager()
@@ -48,9 +48,9 @@ class HealthSample(models.Model):
         verbose_name = _("health sample")
         verbose_name_plural = _("health samples")
         constraints = [
-            models.UniqueConstraint(fields=["metric", "subject", "resolution", "at"], name="one_sample_per_moment")
+            # In this order it serves every reading too: the last hour of all metrics, a month of one, what is old.
+            models.UniqueConstraint(fields=["resolution", "at", "metric", "subject"], name="one_sample_per_moment")
         ]
-        indexes = [models.Index(fields=["resolution", "at"], name="sample_by_time")]
 
     def __str__(self) -> str:
         return f"{self.metric} {self.subject} {self.value:g}"

@@ -38,7 +38,7 @@ class Threshold(models.Model):
     warning = models.FloatField(_("warning"))
     critical = models.FloatField(_("critical"))
     action = models.CharField(
-        _("when critical"), max_length=20, choices=_ACTIONS, default=Action.NONE.value, blank=True
+        _("action"), max_length=20, choices=_ACTIONS, default=Action.NONE.value, blank=True
     )
     enabled = models.BooleanField(_("enabled"), default=True)
     #: (metric, account) in one column: NULL accounts are all different to a database's own unique constraint.
