@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 4
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow e2e demo check chaos
+.PHONY: run setup dev test test-slow e2e drill demo check chaos
 
 run: setup
 	@exec $(PY) manage.py server run
@@ -39,6 +39,10 @@ SEED ?= 1
 MINUTES ?= 3
 chaos: dev
 	$(PY) -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
+
+# The whole emergency, and a rolling restart; says how long each took.
+drill: dev
+	$(PY) -m pytest -s -q -m slow tests/test_drill.py
 
 demo: dev
 	@exec $(PY) -m tests.demo

@@ -138,6 +138,9 @@ TABLE: dict[tuple[State, str], tuple[Any, Any]] = {
     (State.STOPPED, "store_missing"): (
         lazy("Stopped: the file with this account's keys is missing."),
         lazy("Restore it from a backup, or pair the phone again.")),
+    (State.STOPPED, "store_damaged"): (
+        lazy("Stopped: the file with this account's keys is damaged (%(error)s). It was set aside, not deleted."),
+        lazy("Restore it from a backup, or pair the phone again.")),
     (State.STOPPED, "wrong_number"): (
         lazy("Stopped: the keys belong to %(phone)s, but the account expects %(expected)s."),
         lazy("Correct the number in the account's form, then press “Start”.")),

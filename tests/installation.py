@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -230,6 +231,7 @@ def _database_url() -> str:
 @pytest.fixture(scope="session")
 def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wasim]:
     """One simulator for the run; tests use numbers of their own and take their faults back."""
+    logging.getLogger("websockets").setLevel(logging.WARNING)
     with Wasim(tmp_path_factory.mktemp("wasim")) as sim:
         yield sim
 

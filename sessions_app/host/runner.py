@@ -26,6 +26,7 @@ from sessions_app.fleet_watch import library
 from sessions_app.host.decision import Act, View
 from sessions_app.host.extension import Extensions, Line
 from sessions_app.host.writer import Entry, Writer
+from sessions_app.log_context import about
 from sessions_app.models import Session, SessionCommand, Verb
 from sessions_app.models.event import REFUSED
 from sessions_app.states import State
@@ -187,7 +188,8 @@ class Runner:
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
-            step()
+            with about(session=self.row.pk, account=self.row.account_id):
+                step()
         except Exception as error:  # noqa: BLE001 - the edge of a pool; the policy decides when to try again
             if not isinstance(error, WhatsAppError):
                 _log.exception("A step of session %d failed", self.row.pk)

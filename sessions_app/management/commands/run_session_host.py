@@ -43,7 +43,12 @@ class Command(OurCommand):
 
 
 def _keep_prints_apart(name: str) -> None:
-    """Give the Go library's prints, which go to file descriptor 1, a log of their own; ours go to stderr."""
+    """Give the Go library's prints, which go to file descriptor 1, a log of their own; ours go to stderr.
+
+    supervisord keeps the two apart by itself, and rotates both.
+    """
+    if "SUPERVISOR_PROCESS_NAME" in os.environ:
+        return
     path = settings.LOG_DIR / f"{name}-library.log"
     with path.open("ab") as log:
         sys.stdout.flush()

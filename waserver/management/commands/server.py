@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +14,10 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
+from sessions_app.management.commands.sessions import find
 from sessions_app.management.output import OurCommand
-from waserver import preparation, rolling, status, tree
+from waserver import health, preparation, rolling, status, tree
+from waserver.log_reading import Entry, Group, age, follow, grouped, read
 from waserver.supervision import server_url, write_config
 
 _WHAT = {
@@ -39,7 +43,13 @@ class Command(OurCommand):
         added = {what: commands.add_parser(what, help=text) for what, text in _WHAT.items()}
         added["restart"].add_argument("program", nargs="?", default="", help="web, cluster, host-1, ...")
         added["restart"].add_argument("--rolling", action="store_true", help="hosts, one after the other")
-        for what in ("status", "health"):
+        logs = added["logs"]
+        logs.add_argument("--errors", action="store_true", help="only errors, grouped by cause")
+        logs.add_argument("--since", default="", help="how far back: 30m, 2h, 3d (default 1h; with --errors 24h)")
+        logs.add_argument("--account", default="", help="only about this one: a session's id, label or number")
+        logs.add_argument("--program", default="", help="only this program: web, cluster, host-1, guard, supervisord")
+        logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
+        for what in ("status", "health", "logs"):
             added[what].add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -117,6 +127,70 @@ class Command(OurCommand):
                           f"{'crashes':>9}  sessions")  # fmt: skip
         for line in lines:
             self.stdout.write(_row(line, now))
+
+    def _health(self, options: dict[str, Any]) -> None:
+        found = health.check(timezone.now())
+        if options["json"]:
+            self.print_json([one.as_json() for one in found])
+        for one in () if options["json"] else found:
+            if one.level is not health.Level.GOOD:
+                self.stdout.write(f"{one.level.name.lower():<9} {one.name}: {one.sentence}")
+        worst = max((one.level for one in found), default=health.Level.GOOD)
+        if not options["json"] and worst is health.Level.GOOD:
+            self.stdout.write(f"healthy: {', '.join(one.name for one in found)}")
+        if worst is not health.Level.GOOD:
+            sys.exit(int(worst))
+
+    def _logs(self, options: dict[str, Any]) -> None:
+        try:
+            since = timezone.now() - age(options["since"] or ("24h" if options["errors"] else "1h"))
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        sessions, words = _account(options["account"]) if options["account"] else (set(), set())
+
+        def wanted(entry: Entry) -> bool:
+            return (not options["program"] or entry.program == options["program"]) and (
+                not options["account"] or entry.is_about(sessions, words))  # fmt: skip
+
+        entries = [entry for entry in read(settings.LOG_DIR, since) if wanted(entry)]
+        if options["errors"]:
+            self._causes(grouped(entries), options)
+        elif options["json"]:
+            self.print_json([vars(entry) for entry in entries])
+        else:
+            for entry in entries:
+                self.stdout.write(entry.shown())
+        if options["follow"]:
+            self._follow(wanted, options["errors"])
+
+    def _causes(self, groups: list[Group], options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.print_json([{"cause": one.cause, "count": one.count, "programs": sorted(one.program),
+                              "sessions": sorted(one.sessions), "first": one.first, "last": one.last and one.last.at,
+                              "example": one.last and one.last.shown()} for one in groups])  # fmt: skip
+            return
+        if not groups:
+            self.stdout.write("No errors.")
+        for one in groups:
+            assert one.last is not None
+            about = f", sessions {', '.join(map(str, sorted(one.sessions)))}" if one.sessions else ""
+            self.stdout.write(f"{one.count:>5} x {one.cause}\n        {', '.join(sorted(one.program))}{about}; first "
+                              f"{one.first:%Y-%m-%d %H:%M:%S}, last {one.last.at:%Y-%m-%d %H:%M:%S} UTC")  # fmt: skip
+
+    def _follow(self, wanted: Callable[[Entry], bool], errors: bool) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            for entries in follow(settings.LOG_DIR):
+                for entry in entries:
+                    if wanted(entry) and (entry.is_error or not errors):
+                        self.stdout.write(entry.shown())
+                self.stdout.flush()
+                time.sleep(0.5)
+
+
+def _account(text: str) -> tuple[set[int], set[str]]:
+    """Return the ids and words by which log lines name an account."""
+    session = find(text)
+    return {session.pk}, {word for word in (session.account.label, session.account.phone) if word}
 
 
 def _row(line: status.Line, now: datetime) -> str:
