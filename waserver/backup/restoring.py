@@ -24,6 +24,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from sessions_app.whatsapp import device_store
+from waserver import guard
 from waserver.backup import archive, database, key, mysql, owners, stores
 from waserver.backup.archive import Manifest
 from waserver.backup.errors import BackupError
@@ -63,7 +64,9 @@ def restore(name: str = "", *, force: bool = False, dry_run: bool = False) -> Re
         forced.append(text)
 
     try:
-        with workplace() as folder:
+        with guard.lock(settings.RUN_DIR) as alone, workplace() as folder:
+            if not alone:
+                raise BackupError("Another command is starting, stopping or recovering the server: wait for it to end.")
             if running := owners.live():
                 object_to(f"waserver is running: {', '.join(running)}. Stop it first, or restore with --force.")
             with target.open(name) as source:

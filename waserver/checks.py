@@ -1,0 +1,20 @@
+"""Settings that are wrong, found when a command starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+from waserver.maintenance import window
+
+
+@register()
+def maintenance_window(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Say what is wrong with MAINTENANCE_WINDOW."""
+    try:
+        window.parse(settings.MAINTENANCE_WINDOW)
+    except ValueError as error:
+        return [Error(str(error), id="waserver.E001")]
+    return []
