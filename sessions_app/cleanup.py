@@ -16,6 +16,7 @@ from django.db.models import F, Q
 from sessions_app.models import Session, SessionCommand, SessionEvent
 from sessions_app.models.event import MARKED, REFUSED
 from sessions_app.states import State
+from sessions_app.whatsapp import postgres_store
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ def cleanup(now: datetime) -> dict[str, int]:
         "stuck": mark_stuck(now),
         "commands": close_commands(now),
         "events": delete_events(now),
-        "quarantined": quarantine_stores(now),
-        "stores_deleted": empty_quarantine(now),
+        "quarantined": quarantine_stores(now) + quarantine_schemas(now),
+        "stores_deleted": empty_quarantine(now) + empty_schemas(now),
         "logs": compress_logs(now),
     }
 
@@ -109,6 +110,27 @@ def empty_quarantine(now: datetime) -> int:
                 Path(f"{file}{suffix}").unlink(missing_ok=True)
             deleted += 1
     return deleted
+
+
+def quarantine_schemas(now: datetime) -> int:
+    """Do the same for device stores in PostgreSQL: their schemas are renamed."""
+    if not settings.DEVICE_STORE_URL:
+        return 0
+    stores, moved = postgres_store.names(settings.DEVICE_STORE_URL), 0
+    used = {name for row in Session.objects.values_list("store", "pairing_store") for name in row}
+    for name, made in stores.items():
+        if name not in used and now - datetime.fromtimestamp(made, UTC) > STORE_PATIENCE:
+            _log.info("No session refers to the device store %s: it goes into quarantine", name)
+            postgres_store.quarantine(settings.DEVICE_STORE_URL, name, now.timestamp())
+            moved += 1
+    return moved
+
+
+def empty_schemas(now: datetime) -> int:
+    """Drop schemas that were in quarantine for 7 days."""
+    if not settings.DEVICE_STORE_URL:
+        return 0
+    return postgres_store.empty_quarantine(settings.DEVICE_STORE_URL, (now - QUARANTINE).timestamp())
 
 
 def compress_logs(now: datetime) -> int:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -31,6 +29,7 @@ from sessions_app.models import Session, SessionCommand, Verb
 from sessions_app.models.event import REFUSED
 from sessions_app.states import State
 from sessions_app.transition import Outcome
+from sessions_app.whatsapp import device_store
 from sessions_app.whatsapp.client import Client, Kind, Observation, Observe, Pairing, WhatsApp, WhatsAppError
 from sessions_app.whatsapp.inbound import Inbound
 
@@ -200,7 +199,7 @@ class Runner:
             self._means.wake()
 
     def _start(self, now: datetime) -> None:
-        if not self.row.store.startswith("postgres") and not Path(self.row.store_path).is_file():
+        if device_store.is_file(self.row.store) and not device_store.exists(self.row.store_path):
             self.note(Kind.STOPPED, reason="store_missing", hold="store_missing")
             return
         self.starting = True
@@ -213,6 +212,9 @@ class Runner:
             self._means.extensions().receive(account_id, inbound)
 
         def connect() -> None:
+            if not device_store.exists(store):  # one in PostgreSQL: asked here, where waiting holds nobody up
+                self.note(Kind.STOPPED, reason="store_missing", hold="store_missing")
+                return
             client = self._means.whatsapp().connect(store, self._proxy, observe, receive)
             with self._lock:
                 self._client = client
@@ -325,10 +327,11 @@ class Runner:
 
     def _open_pairing(self, until: datetime, phone: str) -> None:
         # A fresh store each time: the keys in use are not touched before the new ones are accepted.
-        store = f"{self.row.pk}-{uuid.uuid4().hex[:12]}.sqlite3"
+        store = device_store.fresh_name(self.row.pk, settings.DEVICE_STORE_URL)
         observe = self._observer()
         self.note(Kind.PAIR_STARTED, expires_at=until.isoformat(), store=store, pairing_phone=phone)
-        path, proxy = str(settings.DEVICES_DIR / store), self.row.account.proxy or ""
+        path = device_store.locate(store, settings.DEVICES_DIR, settings.DEVICE_STORE_URL)
+        proxy = self.row.account.proxy or ""
 
         def pair() -> None:
             try:

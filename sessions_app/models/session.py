@@ -19,6 +19,7 @@ from sessions_app.models.event import LEASE_LOST, RELEASED, REQUESTED, SessionEv
 from sessions_app.models.host import Host
 from sessions_app.retry import Failure
 from sessions_app.states import NEEDS_PAIRING, State
+from sessions_app.whatsapp import device_store
 
 #: Who asks: a user, or the name of a command.
 Actor = User | AnonymousUser | str
@@ -124,7 +125,7 @@ class Session(models.Model):
 
     @property
     def store_path(self) -> str:
-        """Return the absolute path of the device store, or ""."""
+        """Return the absolute path of the device store, or its address in PostgreSQL; "" when there is none."""
         return _store_path(self.store)
 
     @property
@@ -231,6 +232,4 @@ class Session(models.Model):
 
 
 def _store_path(name: str) -> str:
-    if not name or name.startswith("postgres"):
-        return name
-    return str(settings.DEVICES_DIR / name)
+    return device_store.locate(name, settings.DEVICES_DIR, settings.DEVICE_STORE_URL) if name else ""

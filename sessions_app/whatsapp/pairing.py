@@ -38,7 +38,8 @@ class ChildPairing:
             store = os.path.abspath(store)
         device_store.library_name(store)  # refuses a bad path early
         self._store, self._observe = store, observe
-        self._fresh = device_store.is_file(store) and not device_store.exists(store)
+        self._fresh = not device_store.exists(store)
+        device_store.prepare(store)
         self._lock = threading.RLock()
         self._settled = self._quiet = self._paired = False
         self._socket, theirs = socket.socketpair()

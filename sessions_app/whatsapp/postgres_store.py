@@ -1,0 +1,149 @@
+"""Device stores in PostgreSQL: one schema per account in the database of DEVICE_STORE_URL.
+
+The library takes the first device of a store, so each account needs one of its own. Two traps of the library's own
+set-up (go.mau.fi/util dbutil, measured with neonize 0.5.2):
+- It asks information_schema whether its version table exists, in whatever schema. So beside a first store it never
+  makes that table in a second one, and fails; we make it, empty, and it does the rest.
+- Every start of a client opens a pool that is never closed: two idle connections each time. So sessions ask the server
+  to cut what is idle (idle_session_timeout, PostgreSQL 14 or newer); the library notices and opens another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from sessions_app.whatsapp.client import WhatsAppError
+
+if TYPE_CHECKING:
+    import psycopg
+
+#: How a session names such a store: this, and the schema.
+PREFIX = "postgres:"
+#: Seconds after which the server cuts an idle connection of the library.
+IDLE = 300
+#: Names of schemas: in use, and in quarantine. The first number is the time it was made or put there, in hex seconds.
+_STORE = re.compile(r"wa_([0-9a-f]{8})_\d+_[0-9a-f]{6}")
+_OLD = re.compile(r"old_([0-9a-f]{8})_wa_\w+")
+#: Parameters of the library's driver that the one of Python does not know.
+_FOR_LIBRARY = ("search_path", "idle_session_timeout")
+_PATIENCE = 5
+
+
+def fresh_name(session_id: int) -> str:
+    """Return the name of a store nobody has had before."""
+    return f"{PREFIX}wa_{int(time.time()):08x}_{session_id}_{uuid.uuid4().hex[:6]}"
+
+
+def address(url: str, name: str) -> str:
+    """Return what the library opens: DEVICE_STORE_URL, led to the schema of `name`. What it says itself is kept."""
+    parts = urlsplit(url)
+    ours = {"application_name": "waserver", "idle_session_timeout": str(IDLE * 1000)}
+    query = {**ours, **dict(parse_qsl(parts.query)), "search_path": name.removeprefix(PREFIX)}
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+
+
+def create(store: str) -> None:
+    """Make the schema of an address. Raises WhatsAppError."""
+    schema = _schema(store)
+    with _connected(store) as database:
+        database.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        database.execute(
+            f'CREATE TABLE IF NOT EXISTS "{schema}".whatsmeow_version (version INTEGER, compat INTEGER)'
+        )
+
+
+def exists(store: str) -> bool:
+    """Return whether the schema is there; True when that cannot be told, so that nothing is called missing."""
+    try:
+        with _connected(store) as database:
+            return _has(database, _schema(store), None)
+    except WhatsAppError:
+        return True
+
+
+def holds_device(store: str) -> bool:
+    """Return whether a paired device's keys are inside; True when that cannot be told, so that nothing is lost."""
+    schema = _schema(store)
+    try:
+        with _connected(store) as database:
+            if not _has(database, schema, "whatsmeow_device"):
+                return False
+            return database.execute(f'SELECT 1 FROM "{schema}".whatsmeow_device').fetchone() is not None  # noqa: S608
+    except WhatsAppError:
+        return True
+
+
+def delete(store: str) -> None:
+    """Drop the schema, unless the server does not answer: then it is left to the clean-up."""
+    with contextlib.suppress(WhatsAppError), _connected(store) as database:
+        database.execute(f'DROP SCHEMA IF EXISTS "{_schema(store)}" CASCADE')
+
+
+def names(url: str) -> dict[str, float]:
+    """Return the stores there are, and when each was made (seconds since 1970). Raises WhatsAppError."""
+    return {f"{PREFIX}{schema}": int(match[1], 16) for schema in _schemas(url) if (match := _STORE.fullmatch(schema))}
+
+
+def quarantine(url: str, name: str, now: float) -> None:
+    """Put a store away, from where it can be taken back by renaming its schema. Raises WhatsAppError."""
+    schema = name.removeprefix(PREFIX)
+    with _connected(url) as database:
+        database.execute(f'ALTER SCHEMA "{schema}" RENAME TO "old_{int(now):08x}_{schema}"')
+
+
+def empty_quarantine(url: str, before: float) -> int:
+    """Drop what was put away before then; return how many. Raises WhatsAppError."""
+    old = [name for name in _schemas(url) if (match := _OLD.fullmatch(name)) and int(match[1], 16) < before]
+    for name in old:
+        with _connected(url) as database:
+            database.execute(f'DROP SCHEMA "{name}" CASCADE')
+    return len(old)
+
+
+def plain(url: str) -> str:
+    """Return an address without what only the library's driver understands."""
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in _FOR_LIBRARY]
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+
+
+def _schema(store: str) -> str:
+    schema = dict(parse_qsl(urlsplit(store).query)).get("search_path", "public")
+    if not re.fullmatch(r"\w+", schema):
+        raise WhatsAppError(f"{schema} cannot be the name of a device store.")
+    return schema
+
+
+def _schemas(url: str) -> list[str]:
+    with _connected(url) as database:
+        return [str(row[0]) for row in database.execute("SELECT nspname FROM pg_namespace").fetchall()]
+
+
+def _has(database: psycopg.Connection[tuple[object, ...]], schema: str, table: str | None) -> bool:
+    if table is None:
+        found = database.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema])
+    else:
+        found = database.execute("SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = %s", [schema, table])
+    return found.fetchone() is not None
+
+
+@contextlib.contextmanager
+def _connected(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    try:
+        import psycopg  # only where stores are in PostgreSQL
+    except ImportError:
+        raise WhatsAppError("Device stores in PostgreSQL need psycopg: `pip install -r requirements-postgres.txt`."
+                            ) from None  # fmt: skip
+    try:
+        with psycopg.connect(plain(url), autocommit=True, connect_timeout=_PATIENCE) as database:
+            yield database
+    except psycopg.Error as error:
+        words = str(error).strip().splitlines() or ["no answer"]
+        raise WhatsAppError(f"The PostgreSQL of the device stores does not answer ({words[0]}): check "
+                            "DEVICE_STORE_URL.") from None  # fmt: skip
