@@ -221,5 +221,17 @@ class RealSide(Side):
     def refuse_messages(self, phone: str, code: int | None) -> None:
         self.sim.faults.ack_error(phone, code)
 
+    def absent(self, phone: str) -> None:
+        self.sim.phone(phone).absent()
+
+    def make_group(self, number: str, name: str, phones: list[str]) -> str:
+        return self.sim.make_group(number, name, phones)
+
+    def set_picture(self, phone: str, url: str) -> None:
+        self.sim.phone(phone).picture(url)
+
+    def chat_states(self, phone: str) -> list[str]:
+        return list(self.sim.device(phone).chat_states)
+
 
 __all__ = ["PATIENCE", "Driver", "RealSide"]

@@ -184,6 +184,14 @@ class Side(ABC):
     def most_live(self, phone: str) -> int: ...
     @abstractmethod
     def refuse_messages(self, phone: str, code: int | None) -> None: ...
+    @abstractmethod
+    def absent(self, phone: str) -> None: ...
+    @abstractmethod
+    def make_group(self, number: str, name: str, phones: list[str]) -> str: ...
+    @abstractmethod
+    def set_picture(self, phone: str, url: str) -> None: ...
+    @abstractmethod
+    def chat_states(self, phone: str) -> list[str]: ...
 
 
 class FakeSubject(Subject):
@@ -275,3 +283,15 @@ class FakeSide(Side):
         if code is not None:
             failure = outgoing.failure(f"server returned error {code}")
             self.whatsapp.fail_sends(phone, failure)
+
+    def absent(self, phone: str) -> None:
+        self.whatsapp.absent(phone)
+
+    def make_group(self, number: str, name: str, phones: list[str]) -> str:
+        return self.whatsapp.make_group(number, name, phones)
+
+    def set_picture(self, phone: str, url: str) -> None:
+        self.whatsapp.set_picture(phone, url)
+
+    def chat_states(self, phone: str) -> list[str]:
+        return [state.value for who, _, state in self.whatsapp.server.post.typing if who == phone]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from sessions_app.whatsapp.client import NotSent, WhatsAppError
+from sessions_app.whatsapp.client import NotSent, Typing, WhatsAppError
 from sessions_app.whatsapp.contents import (
+    MEDIA,
     ContactCard,
     Content,
+    ContentKind,
     Edit,
     Location,
+    Media,
     Poll,
     Reaction,
     Reference,
@@ -23,12 +27,18 @@ from sessions_app.whatsapp.contents import (
     pack,
     unpack,
 )
-from sessions_app.whatsapp.inbound import ReceiptKind
+from sessions_app.whatsapp.inbound import Person, ReceiptKind
 from tests.contract_real import RealSide
 from tests.contract_sides import FakeSide, Side, Subject
 from tests.wasim import Wasim
 
 _numbers = count(4_916_100_000_001)
+
+TYPES = {
+    ContentKind.IMAGE: "image/jpeg", ContentKind.VIDEO: "video/mp4", ContentKind.AUDIO: "audio/mpeg",
+    ContentKind.VOICE: "audio/ogg; codecs=opus", ContentKind.DOCUMENT: "application/pdf",
+    ContentKind.STICKER: "image/webp",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +143,91 @@ def test_messages_to_somebody_away_wait_for_them_in_order(side: Side, pair: Pair
     back.heard.message(5)
     assert [message.content for message in back.heard.messages] == [Text(text) for text in texts]
     back.stop()
+
+
+@pytest.mark.parametrize("kind", sorted(MEDIA))
+def test_a_file_of_each_kind_arrives_byte_for_byte(pair: Pair, kind: ContentKind) -> None:
+    data, mime = os.urandom(70_001), TYPES[kind]
+    captioned = kind in (ContentKind.IMAGE, ContentKind.VIDEO, ContentKind.DOCUMENT)
+    named = "laporan.pdf" if kind is ContentKind.DOCUMENT else ""
+    media = Media(kind, mime, data, "lihat ini" if captioned else "", named)
+    sent = pair.hers.send(address(pair.ben), media)
+    message = pair.his.heard.message()
+    assert message.id == sent.id
+    found = message.content
+    assert isinstance(found, Media)
+    assert (found.kind, found.mime, found.size) == (kind, mime, len(data))
+    assert (found.caption, found.filename) == (media.caption, named)
+    assert pair.his.talk("download", source=found.source) == data
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(pair: Pair) -> None:
+    with pytest.raises(WhatsAppError):
+        pair.hers.talk("download", source=b"nothing")
+
+
+def test_a_group_hears_what_one_of_it_writes_and_the_writer_hears_who_got_it(side: Side, pair: Pair) -> None:
+    carla = str(next(_numbers))
+    hers = side.online(carla)
+    group = side.make_group(f"1203630{next(_numbers)}", "Kantor", [pair.anna, pair.ben, carla])
+    sent = pair.hers.send(group, Text("to all"))
+    for subject in (pair.his, hers):
+        message = subject.heard.message()
+        assert (message.id, message.chat, message.content) == (sent.id, group, Text("to all"))
+        assert (message.sender.phone, message.peer, message.from_me) == (pair.anna, Person(), False)
+    assert pair.hers.heard.receipt(sent.id, ReceiptKind.DELIVERED).chat == group
+    pair.his.talk("mark_read", chat=group, sender=address(pair.anna), ids=[sent.id])
+    receipt = pair.hers.heard.receipt(sent.id, ReceiptKind.READ)
+    assert (receipt.chat, receipt.sender.phone) == (group, pair.ben)
+    pair.his.send(group, Text("heard", reply_to=Reference(sent.id, address(pair.anna), "to all")))
+    answer = pair.hers.heard.message()
+    assert (answer.chat, answer.sender.phone) == (group, pair.ben)
+    hers.stop()
+
+
+def test_groups_are_listed_and_described(side: Side, pair: Pair) -> None:
+    group = side.make_group(f"1203630{next(_numbers)}", "Kantor", [pair.anna, pair.ben])
+    [listed] = pair.his.talk("groups")
+    described = pair.his.talk("group", address=group)
+    assert (listed.address, listed.name) == (described.address, described.name) == (group, "Kantor")
+    assert described.owner.phone == pair.anna
+    assert {(member.person.phone, member.admin) for member in described.members} == {
+        (pair.anna, True), (pair.ben, False),
+    }  # fmt: skip
+    assert all(member.person.lid.endswith("@lid") for member in described.members)
+
+
+def test_a_group_one_is_not_in_is_refused(pair: Pair) -> None:
+    with pytest.raises(NotSent) as error:
+        pair.hers.send("120363099999999999@g.us", Text("never"))
+    assert error.value.code == "group_unavailable"
+    with pytest.raises(WhatsAppError):
+        pair.hers.talk("group", address="120363099999999999@g.us")
+
+
+def test_a_number_without_whatsapp_is_known_as_such(side: Side, pair: Pair) -> None:
+    nobody = str(next(_numbers))
+    side.absent(nobody)
+    found = pair.hers.talk("lookup", phones=[pair.ben, nobody])
+    assert [(each.phone, each.on_whatsapp) for each in found] == [(pair.ben, True), (nobody, False)]
+    assert found[0].person.address == address(pair.ben)
+    error = refused(pair.hers, address(nobody))
+    assert (error.code, error.retryable) == ("not_on_whatsapp", False)
+
+
+def test_a_profile_picture_is_found_where_there_is_one(side: Side, pair: Pair) -> None:
+    assert pair.hers.talk("picture", address=address(pair.ben)) is None
+    side.set_picture(pair.ben, "https://pps.example.org/1.jpg")
+    assert pair.hers.talk("picture", address=address(pair.ben)).url == "https://pps.example.org/1.jpg"
+
+
+def test_typing_is_shown(side: Side, pair: Pair) -> None:
+    pair.hers.talk("typing", chat=address(pair.ben), state=Typing.COMPOSING)
+    pair.hers.talk("typing", chat=address(pair.ben), state=Typing.PAUSED)
+    deadline = time.monotonic() + 10
+    while side.chat_states(pair.anna) != ["composing", "paused"]:
+        assert time.monotonic() < deadline, side.chat_states(pair.anna)
+        time.sleep(0.02)
 
 
 def refused(subject: Subject, chat: str) -> NotSent:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from html.parser import HTMLParser
 
 from messaging.errors import Refused
+from messaging.outgoing import CallFailed, fetch
 from sessions_app.whatsapp.contents import Preview
 
 _LINK = re.compile(r"https://[^\s<>\"]+")
@@ -19,15 +20,13 @@ _LONGEST = 300
 
 def preview_of(text: str) -> Preview | None:
     """Return the preview of the first https address in `text`, None when there is none or its page has no title."""
-    from messaging import outgoing
-
     found = _LINK.search(text)
     if found is None:
         return None
     url = found[0].rstrip(".,;:!?)")
     try:
-        answer = outgoing.fetch(url, _LIMIT, _TIMEOUT)
-    except (Refused, outgoing.CallFailed):
+        answer = fetch(url, _LIMIT, _TIMEOUT)
+    except (Refused, CallFailed):
         return None
     page = _Page()
     page.feed(answer.body.decode(errors="replace"))

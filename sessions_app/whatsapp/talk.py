@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -25,6 +26,8 @@ from sessions_app.whatsapp.contents import Content, Media
 from sessions_app.whatsapp.inbound import GROUPS, HIDDEN_USERS, USERS, Person
 from sessions_app.whatsapp.incoming import moment, person
 from sessions_app.whatsapp.library import Library
+
+_log = logging.getLogger(__name__)
 
 _OFFLINE = "The account is not connected."
 _CHAT_STATES = {Typing.COMPOSING: (0, 0), Typing.RECORDING: (0, 1), Typing.PAUSED: (1, 0)}
@@ -60,6 +63,7 @@ class Talk(ABC):
             answer = self._library.query("SendMessage", self._uuid, to, message)
         outcome = self._pb.SendMessageReturnFunction.FromString(answer)
         if outcome.Error:
+            _log.info("send refused: %s", outcome.Error)
             raise outgoing.failure(outcome.Error)
         if not outcome.SendResponse.ID:
             raise Unknown("WhatsApp did not confirm the message (no id came back).")
@@ -121,6 +125,7 @@ class Talk(ABC):
             raise WhatsAppError(_OFFLINE)
         answer = form.FromString(self._library.query(name, self._uuid, *arguments))
         if answer.Error:
+            _log.info("%s refused: %s", name, answer.Error)
             raise WhatsAppError("WhatsApp did not answer the question.") from RuntimeError(answer.Error)
         return answer
 
@@ -129,6 +134,7 @@ class Talk(ABC):
             raise WhatsAppError(_OFFLINE)
         error = self._library.command(name, self._uuid, *arguments)
         if error:
+            _log.info("%s refused: %s", name, error)
             raise WhatsAppError("WhatsApp did not take the request.") from RuntimeError(error)
 
     def _upload(self, media: Media) -> Any:
@@ -137,6 +143,7 @@ class Talk(ABC):
         answer = self._library.query("Upload", self._uuid, media.data, outgoing.UPLOADS[media.kind])
         found = self._pb.UploadReturnFunction.FromString(answer)
         if found.Error:
+            _log.info("upload refused: %s", found.Error)
             raise outgoing.upload_failure(found.Error)
         return found.UploadResponse
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trustme
 
-from . import protobuf
+from . import media, protobuf
 from .keys import KeyPair
 
 HOST = "web.whatsapp.com"
@@ -18,7 +18,7 @@ _DAY = 86400
 
 @dataclass(frozen=True)
 class Tls:
-    """A throw-away authority and a certificate for WhatsApp's host."""
+    """A throw-away authority and a certificate for WhatsApp's hosts."""
 
     authority: Path
     context: ssl.SSLContext
@@ -26,10 +26,10 @@ class Tls:
     @classmethod
     def load(cls, folder: Path) -> Tls:
         """Return those of the folder, made at the first call."""
-        authority, key, chain = folder / "authority.pem", folder / "tls-key.pem", folder / "tls-chain.pem"
+        authority, key, chain = folder / "authority.pem", folder / "tls-key.pem", folder / "tls-hosts.pem"
         if not chain.exists():
             ca = trustme.CA()
-            leaf = ca.issue_cert(HOST)
+            leaf = ca.issue_cert(HOST, media.HOST)
             ca.cert_pem.write_to_path(authority)
             leaf.private_key_pem.write_to_path(key)
             chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))

@@ -40,6 +40,7 @@ class Device:
     max_live_sockets: int = 0
     messages: list[Message] = field(default_factory=list)  # it sent these; one sent twice is here twice
     delivered: Counter[str] = field(default_factory=Counter)  # messages handed to it, by id
+    chat_states: list[str] = field(default_factory=list)  # it showed these: composing, paused
     confirmed: Counter[str] = field(default_factory=Counter)  # messages it confirmed, by id
     prekeys: list[tuple[bytes, bytes]] = field(default_factory=list)  # id, public key
     registration: bytes = b""

@@ -36,6 +36,8 @@ class Rules:
     conflicts: set[str] = field(default_factory=set)  # another client keeps taking the keys
     withheld_acks: set[str] = field(default_factory=set)
     ack_errors: dict[str, int] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)  # not on WhatsApp
+    answering: dict[str, tuple[bool, float]] = field(default_factory=dict)  # phones: whether they read, after how long
     delay: float = 0.0
 
     def refusal(self, phone: str) -> Refusal | None:
@@ -146,6 +148,22 @@ class Faults:
         """Acknowledge messages with an error (463 restricted, 479) instead of delivering them."""
         self._rule(lambda rules: _put(rules.ack_errors, phone, code))
 
+    def absent(self, phone: str, absent: bool = True) -> None:
+        """Let this number not be on WhatsApp."""
+        self._rule(lambda rules: _mark(rules.absent, phone, absent))
+
+    def phone_answers(self, phone: str, read: bool = False, delay: float = 0.0) -> None:
+        """Let the phone itself (every phone for "") confirm messages as delivered and, with `read`, as read."""
+        self._rule(lambda rules: _put(rules.answering, phone, (read, delay)))
+
+    def media_error(self, status: int) -> None:
+        """Refuse uploads and downloads with this HTTP status; 0 takes it back."""
+
+        async def change() -> None:
+            self._sim.server.media.error = status
+
+        self._sim.run(change())
+
     def delay(self, seconds: float) -> None:
         """Wait before every answer."""
         self._rule(lambda rules: setattr(rules, "delay", seconds))
@@ -168,6 +186,7 @@ class Faults:
 
         async def mend() -> None:
             self._sim.server.rules = Rules()
+            self._sim.server.media.error = 0
             self._sim.proxy.broken = ""
             for connection in self._live(""):
                 connection.silent, connection.delay = False, 0.0

@@ -49,6 +49,7 @@ class Phone:
     identity: KeyPair = field(default_factory=KeyPair.generate)
     signed_prekey: KeyPair = field(default_factory=KeyPair.generate)
     devices: int = 0
+    picture: str = ""
 
     @property
     def lid_user(self) -> str:

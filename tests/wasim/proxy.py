@@ -1,4 +1,4 @@
-"""The way to the server: an HTTP proxy that knows one target, and can be broken."""
+"""The way to the server: an HTTP proxy that knows two targets, and can be broken."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from . import media
 from .certificates import HOST
-
-_TARGET = f"{HOST}:443"
 
 
 class Pipe(asyncio.Protocol):
@@ -67,13 +66,14 @@ class Client(Pipe):
         target = words[1] if len(words) > 1 and words[0] == "CONNECT" else ""
         if self._proxy.broken == "blackhole":
             return
-        if target != _TARGET or self._proxy.broken == "refused":
+        port = self._proxy.targets.get(target)
+        if port is None or self._proxy.broken == "refused":
             self._refuse()
             return
         if self._proxy.broken != "mute":
             with contextlib.suppress(OSError):
                 _, self.other = await asyncio.get_running_loop().create_connection(
-                    Pipe, "127.0.0.1", self._proxy.server_port
+                    Pipe, "127.0.0.1", port
                 )
                 self.other.other = self
         if self.transport is not None:
@@ -90,8 +90,8 @@ class Client(Pipe):
 class Proxy:
     """Listens on loopback. `broken` is "", "refused", "blackhole" (never answers) or "mute" (a tunnel to nowhere)."""
 
-    def __init__(self, server_port: int) -> None:
-        self.server_port = server_port
+    def __init__(self, server_port: int, media_port: int) -> None:
+        self.targets = {f"{HOST}:443": server_port, f"{media.HOST}:443": media_port}
         self.broken = ""
         self.clients: set[Client] = set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from . import groups
 from .binary_xml import Node, node
 from .device import Device
 from .jid import HIDDEN_USERS, SERVER, USERS, Jid
@@ -22,6 +23,14 @@ def answer(server: Server, device: Device, query: Node) -> list[Node]:
         children = _encrypt(server, device, query)
     elif space == "usync":
         children = _usync(server, query)
+    elif space == "w:m":
+        children = [server.media.connection()]
+    elif space in ("w:g2", "w:profile:picture"):
+        found = groups.answer(server, device.phone, query) if space == "w:g2" else _picture(server, query)
+        if found is None:
+            error = node("error", {"code": 404, "text": "item-not-found"})
+            return [node("iq", {"from": query.attributes.get("to"), "type": "error", "id": query["id"]}, error)]
+        children = found
     elif space == "md" and query.find("remove-companion-device"):
         server.forget(device)
     return [node("iq", {"from": SERVER, "type": "result", "id": query["id"]}, *children)]
@@ -72,6 +81,15 @@ def _bundle(server: Server, jid: Jid) -> Node | None:
     return node("user", {"jid": jid}, *children)
 
 
+def _picture(server: Server, query: Node) -> list[Node] | None:
+    target, wanted = query.jid("target"), query.find("picture")
+    url = server.phone(server.number_of(target)).picture if target else ""
+    if not url:
+        return None
+    kind = wanted["type"] if wanted else "image"
+    return [node("picture", {"id": 1, "url": url, "direct_path": "/p", "type": kind})]
+
+
 def _usync(server: Server, query: Node) -> list[Node]:
     usync = query.find("usync")
     if usync is None:
@@ -80,18 +98,21 @@ def _usync(server: Server, query: Node) -> list[Node]:
     users = []
     listed = usync.find("list")
     for user in listed.every("user") if listed else ():
-        jid = user.jid("jid")
+        jid, contact = user.jid("jid"), user.find("contact")
+        asked = contact.data if contact else None
         if jid is None:
-            contact = user.find("contact")
             digits = "".join(filter(str.isdigit, (contact.data or b"").decode())) if contact else ""
             jid = Jid(digits, USERS)
         number = server.number_of(jid)
+        if number in server.rules.absent:
+            users.append(node("user", {"jid": jid}, node("contact", {"type": "out"}, data=asked)))
+            continue
         phone = server.phone(number)
         devices = [node("device", {"id": 0})]
         devices += [node("device", {"id": d.number, "key-index": d.number}) for d in server.of(number)]
         children = [
             node("devices", {}, node("device-list", {}, *devices), node("key-index-list", {"ts": int(time.time())})),
-            node("contact", {"type": "in"}),
+            node("contact", {"type": "in"}, data=asked),
         ]
         if wants_lid:
             children.append(node("lid", {"val": Jid(phone.lid_user, HIDDEN_USERS)}))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
 from .binary_xml import Node, node
 from .connection import Connection
 from .device import Device, Message
+from .groups import SERVER as GROUPS
+from .groups import Group
 from .jid import HIDDEN_USERS, USERS, Jid
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ async def route(server: Server, device: Device, connection: Connection, stanza: 
         await _receipt(server, device, connection, stanza)
     elif stanza.tag == "ack":
         _settle(device, stanza["class"], stanza["id"])
+    elif stanza.tag == "chatstate":
+        await _chatstate(server, device, stanza)
 
 
 async def _message(server: Server, device: Device, connection: Connection, stanza: Node) -> None:
@@ -40,9 +45,15 @@ async def _message(server: Server, device: Device, connection: Connection, stanz
         await connection.send(node("ack", ack))
     if error is not None:
         return
+    group = server.groups.get(to.user) if (to := stanza.jid("to")) and to.server == GROUPS else None
+    if group is not None:
+        await _to_group(server, group, device, stanza)
+        return
     participants = stanza.find("participants")
-    for to in participants.every("to") if participants else ():
-        jid, encrypted = to.jid("jid"), to.find("enc")
+    for each in participants.every("to") if participants else ():
+        jid, encrypted = each.jid("jid"), each.find("enc")
+        if jid is not None and not jid.device:
+            server.later(_phone_answers(server, device, jid, stanza["id"]))
         target = server.device_at(jid) if jid else None
         if jid is None or target is None or encrypted is None or target is device:
             continue
@@ -52,6 +63,58 @@ async def _message(server: Server, device: Device, connection: Connection, stanz
             attributes["recipient"] = stanza.attributes["to"]
         proof = node("device-identity", data=server.full_identity(device))
         await _post(target, Node("message", attributes, [encrypted, proof]))
+
+
+async def _to_group(server: Server, group: Group, sender: Device, stanza: Node) -> None:
+    """Give every device of the group the message for all, with the sender's key where it was sent one."""
+    shared, participants = stanza.find("enc"), stanza.find("participants")
+    keys: dict[Jid, Node] = {}
+    for each in participants.every("to") if participants else ():
+        jid, encrypted = each.jid("jid"), each.find("enc")
+        target = server.device_at(jid) if jid else None
+        if target is not None and encrypted is not None:
+            keys[target.jid] = encrypted
+    for target in [device for number in group.members for device in server.of(number)]:
+        if target is sender:
+            continue
+        attributes: dict[str, str | Jid] = {
+            "from": group.jid, "participant": sender.jid, "participant_lid": sender.lid, "addressing_mode": "pn",
+            "id": stanza["id"], "type": stanza["type"] or "text", "t": str(int(time.time())),
+            "notify": f"Phone {sender.phone}",
+        }  # fmt: skip
+        proof = node("device-identity", data=server.full_identity(sender))
+        parts = [part for part in (keys.get(target.jid), shared) if part is not None]
+        await _post(target, Node("message", attributes, [*parts, proof]))
+
+
+async def _phone_answers(server: Server, sender: Device, phone: Jid, identity: str) -> None:
+    """Let a phone nobody plays confirm a message, where it was told to."""
+    number = server.number_of(phone)
+    found = server.rules.answering.get(number, server.rules.answering.get(""))
+    if found is None or number == sender.phone:
+        return
+    read, delay = found
+    await asyncio.sleep(delay)
+    lid = Jid(server.phone(number).lid_user, HIDDEN_USERS)
+    for kind in ("", "read") if read else ("",):
+        attributes: dict[str, str | Jid] = {"from": phone, "id": identity, "t": str(int(time.time()))}
+        attributes |= {"sender_pn": Jid(number, USERS)} if phone.server == HIDDEN_USERS else {"sender_lid": lid}
+        if kind:
+            attributes["type"] = kind
+        # two receipts for one message: the second must not take the first one's place while it waits
+        sender.waiting[f"receipt {kind}", identity] = receipt = Node("receipt", attributes)
+        if sender.live:
+            await _hand_over(sender, sender.live[-1], receipt)
+
+
+async def _chatstate(server: Server, device: Device, stanza: Node) -> None:
+    """Show the other side what a device does."""
+    device.chat_states += [child.tag for child in stanza.children]
+    to = stanza.jid("to")
+    if to is not None and to.server != GROUPS:
+        for target in server.of(server.number_of(to)):
+            for connection in target.live:
+                await connection.send(Node("chatstate", {"from": device.jid.account}, stanza.children))
 
 
 async def _receipt(server: Server, device: Device, connection: Connection, stanza: Node) -> None:
@@ -65,7 +128,18 @@ async def _receipt(server: Server, device: Device, connection: Connection, stanz
     attributes = _from(device, to) | {"id": stanza["id"], "t": str(int(time.time()))}
     if stanza["type"]:
         attributes["type"] = stanza["type"]
-    for target in [server.device_at(to)] if to.device else server.of(server.number_of(to)):
+    targets: list[Device | None]
+    group = server.groups.get(to.user) if to.server == GROUPS else None
+    if group is not None:
+        writer = stanza.jid("participant")
+        attributes |= {"from": group.jid, "participant": device.jid, "participant_lid": device.lid}
+        attributes = {name: value for name, value in attributes.items() if name != "sender_lid"}
+        targets = [server.device_at(writer)] if writer else []
+        if writer and not writer.device:
+            targets = [*server.of(server.number_of(writer))]
+    else:
+        targets = [server.device_at(to)] if to.device else [*server.of(server.number_of(to))]
+    for target in targets:
         if target is not None and target is not device:
             await _post(target, Node("receipt", dict(attributes), stanza.children))
 
@@ -78,7 +152,8 @@ def _from(sender: Device, addressed: Jid) -> dict[str, str | Jid]:
 
 
 async def _post(target: Device, stanza: Node) -> None:
-    target.waiting[stanza.tag, stanza["id"]] = stanza
+    kind = stanza.tag if stanza.tag == "message" else f"receipt {stanza['type']} {stanza['participant']}".rstrip()
+    target.waiting[kind, stanza["id"]] = stanza
     if target.live:
         await _hand_over(target, target.live[-1], stanza)
 
@@ -91,5 +166,9 @@ async def _hand_over(target: Device, connection: Connection, stanza: Node) -> No
 
 def _settle(device: Device, tag: str, identity: str) -> None:
     """Keep no longer what a device has acknowledged."""
-    if device.waiting.pop((tag, identity), None) is not None and tag == "message":
-        device.confirmed[identity] += 1
+    if tag == "message":
+        if device.waiting.pop((tag, identity), None) is not None:
+            device.confirmed[identity] += 1
+        return
+    for key in [key for key in device.waiting if key[0].startswith(tag) and key[1] == identity]:
+        del device.waiting[key]  # an acknowledgement does not say which of the receipts it is for

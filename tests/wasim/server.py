@@ -24,8 +24,10 @@ from .certificates import Tls, noise_chain
 from .connection import Connection
 from .device import Device
 from .faults import Rules
+from .groups import Group
 from .jid import HIDDEN_USERS, SERVER, USERS, Jid
 from .keys import KeyPair
+from .media import Media
 from .noise import NoiseError, ServerHandshake
 from .phone import CodeEntry, Phone, Scan, shown
 from .protobuf import Fields
@@ -79,6 +81,8 @@ class Server:
         self.phones: dict[str, Phone] = {p["number"]: Phone.load(p) for p in saved.get("phones", [])}
         devices = map(Device.load, saved.get("devices", []))
         self.devices: dict[Jid, Device] = {device.jid: device for device in devices}
+        self.groups: dict[str, Group] = {}
+        self.media = Media()
         self.pending: list[Pending] = []
         self.connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,6 +100,7 @@ class Server:
         """Stop, and cut everyone off."""
         for connection in list(self.connections):
             connection.abort()
+        self.media.close()
         self._server.close()
         await self._server.wait_closed()
 
@@ -134,6 +139,10 @@ class Server:
         """Return the device's signed identity with the account's key put back, as others get it."""
         fields, account = protobuf.decode(device.account_identity), self.phone(device.phone).identity.public
         return protobuf.encode([(1, fields.data(1)), (2, account), (3, fields.data(3)), (4, fields.data(4))])
+
+    async def set_picture(self, number: str, url: str) -> None:
+        """Give a phone a profile picture, or take it ("")."""
+        self.phone(number).picture = url
 
     def forget(self, device: Device) -> None:
         """Unlink a device."""
@@ -182,7 +191,7 @@ class Server:
         for each in older:
             device.replaced += 1
             device.went(each)
-            self._later(each.stream_error(conflict="replaced"))
+            self.later(each.stream_error(conflict="replaced"))
         connection.silent = self.rules.holds(self.rules.silenced, jid.user)
         await connection.send(node("success", {"t": int(time.time()), "lid": device.lid, "location": "sim"}))
         await connection.send(node("ib", {"from": SERVER}, node("offline", {"count": len(device.waiting)})))
@@ -200,7 +209,7 @@ class Server:
             else:
                 await route(self, device, connection, stanza)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that may wait for another client, without waiting for it here."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

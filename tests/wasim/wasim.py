@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from .device import Device
 from .faults import Faults
+from .groups import Group
 from .jid import Jid
 from .library import patched
 from .proxy import Proxy
@@ -40,6 +41,18 @@ class SimPhone:
     def unlink(self, device: str = "") -> None:
         """Remove one linked device, by address, or all."""
         self._sim.faults.remove_device(self.number, device)
+
+    def absent(self, absent: bool = True) -> None:
+        """Have no WhatsApp, or have it again."""
+        self._sim.faults.absent(self.number, absent)
+
+    def picture(self, url: str) -> None:
+        """Have a profile picture at this address ("" is none)."""
+        self._sim.run(self._sim.server.set_picture(self.number, url))
+
+    def answers(self, read: bool = False, delay: float = 0.0) -> None:
+        """Confirm what is sent to the phone itself, as delivered and, with `read`, as read, after `delay` seconds."""
+        self._sim.faults.phone_answers(self.number, read, delay)
 
     def devices(self) -> list[str]:
         """Return the addresses of the linked devices."""
@@ -71,7 +84,7 @@ class Wasim:
 
     async def _start(self) -> None:
         self.server = Server(self._folder)
-        self.proxy = Proxy(await self.server.start())
+        self.proxy = Proxy(await self.server.start(), await self.server.media.start(self.server.tls.context))
         self.port = await self.proxy.start(self._wanted_port)
 
     async def _stop(self) -> None:
@@ -97,6 +110,15 @@ class Wasim:
     def phone(self, number: str) -> SimPhone:
         """Return the phone with this number (digits)."""
         return SimPhone(self, number)
+
+    def make_group(self, number: str, name: str, members: list[str]) -> str:
+        """Make a group of these numbers, the first its owner; return its address."""
+
+        async def make() -> str:
+            group = self.server.groups[number] = Group(number, name, members)
+            return str(group.jid)
+
+        return self.run(make())
 
     @property
     def devices(self) -> dict[str, Device]:
