@@ -205,6 +205,19 @@ def test_what_a_killed_host_was_sending_is_uncertain_at_the_next_start(office: O
     assert not office.fake.handed
 
 
+def test_a_send_whose_host_and_owner_are_gone_becomes_uncertain_through_any_host(office: Office) -> None:
+    office.account()
+    gone = office.account(epoch=2)
+    office.disconnect(gone)
+    Session.objects.filter(account=gone).update(host=None)
+    row = queue(gone, "4917000000010")
+    Message.objects.filter(pk=row.pk).update(
+        state="sending", epoch=2, claimed_at=timezone.now() - timedelta(minutes=5)
+    )
+    office.courier._looked = float("-inf")
+    assert until(row, "uncertain").error_code == "host_died"
+
+
 def test_a_host_that_lost_its_lease_claims_nothing(office: Office) -> None:
     anna = office.account()
     Session.objects.filter(account=anna).update(lease_epoch=2)

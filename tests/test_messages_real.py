@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -10,10 +11,11 @@ from itertools import count
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from accounts.models import Account
 from messaging.kinds import Kind
-from messaging.models import Chat, Event, Message
+from messaging.models import Chat, Event, Media, Message
 from sessions_app.models import Session
 from sessions_app.whatsapp.contents import Reference, Text
 from tests.contract_real import RealSide, RealSubject
@@ -34,8 +36,9 @@ def peers(tmp_path_factory: pytest.TempPathFactory, sim: Wasim) -> Iterator[Real
 
 
 @pytest.fixture
-def unpaced(installation: Installation) -> Installation:
+def unpaced(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Installation:
     installation.environment["PACING"] = "0"
+    monkeypatch.setattr(settings, "MEDIA_DIR", installation.folder / "media")
     return installation
 
 
@@ -85,6 +88,92 @@ def test_a_conversation_is_sent_delivered_read_and_answered(unpaced: Installatio
     assert answer.chat.last_inbound_at
     kinds = Event.objects.filter(account=session.account).order_by("pk").values_list("kind", flat=True)
     assert list(kinds) == ["message.sent", "message.delivered", "message.read", "message.received"]
+    his.stop()
+
+
+FILES = {
+    Kind.IMAGE: ("image/jpeg", {"caption": "lihat"}), Kind.VIDEO: ("video/mp4", {"caption": "lihat"}),
+    Kind.AUDIO: ("audio/mpeg", {}), Kind.VOICE: ("audio/ogg; codecs=opus", {}),
+    Kind.DOCUMENT: ("application/pdf", {"filename": "laporan.pdf"}), Kind.STICKER: ("image/webp", {}),
+}  # fmt: skip
+
+
+def test_two_hosted_accounts_exchange_every_kind_of_file_and_talk_in_a_group(
+    unpaced: Installation, peers: RealSide
+) -> None:
+    anna, ben = unpaced.paired("anna", new_number()), unpaced.paired("ben", new_number())
+    carla = new_number()
+    hers = peers.online(carla)
+    unpaced.start_host()
+    unpaced.until_all([anna, ben], "connected")
+    sent: dict[str, bytes] = {}
+    for kind, (mime, content) in FILES.items():
+        sent[kind] = os.urandom(50_000 + len(kind))
+        file = Media.store(sent[kind], mime, "laporan.pdf" if kind is Kind.DOCUMENT else "")
+        queue(anna, str(ben.account.phone), "", kind, content=content, media=file)
+    wait_for(lambda: Media.objects.filter(messages__account=ben.account, state="stored").count() == len(FILES), 30,
+             lambda: [vars(row) for row in inbox(ben.account)])  # fmt: skip
+    for row in inbox(ben.account):
+        mime, content = FILES[Kind(row.kind)]
+        assert row.media is not None
+        assert (row.media.read(), row.media.mime) == (sent[row.kind], mime)
+        assert content.items() <= row.content.items()
+    assert {row.kind for row in inbox(ben.account)} == set(FILES)
+
+    people = [str(anna.account.phone), str(ben.account.phone), carla]
+    group = peers.make_group(f"1203631{next(_numbers)}", "Kantor", people)
+    row = queue(anna, group, "to all")
+    message = hers.heard.message()
+    assert (message.content, message.chat) == (Text("to all"), group)
+    wait_for(lambda: [each.text for each in inbox(ben.account) if each.chat.jid == group] == ["to all"])
+    until(row, "delivered")
+    hers.talk("mark_read", chat=group, sender=message.sender.address, ids=[message.id])
+    until(row, "read")
+    members = {each.participant.partition("@")[0]: each for each in row.receipts.all()}
+    assert set(members) == {str(ben.account.phone), carla}
+    assert members[carla].read_at
+    assert members[str(ben.account.phone)].read_at is None
+    hers.stop()
+
+
+def test_a_send_cut_off_by_a_kill_is_uncertain_until_its_late_receipt(unpaced: Installation, peers: RealSide) -> None:
+    assert unpaced.sim is not None
+    ben, number = new_number(), new_number()
+    his = peers.online(ben)
+    session = unpaced.paired("anna", number)
+    unpaced.environment |= {"LEASE": "4", "LEASE_RENEWAL": "1"}
+    host = unpaced.start_host()
+    unpaced.until(session, "connected")
+    his.stop()  # so that no receipt comes before the kill
+    unpaced.sim.faults.withhold_acks(number)
+    row = queue(session, ben, "did it arrive?")
+    wait_for(lambda: unpaced.sim and unpaced.sim.device(number).messages)
+    assert until(row, "sending").epoch == 1
+    host.kill()
+    unpaced.sim.faults.withhold_acks(number, False)
+    unpaced.start_host()
+    lost = until(row, "uncertain")
+    assert (lost.error_code, lost.whatsapp_id) == ("host_died", None)
+    again = peers.connect(his.store)
+    found = until(row, "delivered")
+    assert found.whatsapp_id == again.heard.message().id
+    assert unpaced.sim.device(number).messages[0].id == found.whatsapp_id
+    assert len(unpaced.sim.device(number).messages) == 1
+    again.stop()
+
+
+def test_a_message_that_could_not_be_read_is_sent_again_by_the_library(unpaced: Installation, peers: RealSide) -> None:
+    assert unpaced.sim is not None
+    ben, number = new_number(), new_number()
+    his = peers.online(ben)
+    session = unpaced.paired("anna", number)
+    unpaced.start_host()
+    unpaced.until(session, "connected")
+    until(queue(session, ben, "first"), "delivered")
+    unpaced.sim.faults.garble(ben, 1)
+    row = until(queue(session, ben, "garbled on its way"), "delivered", seconds=40)
+    assert his.heard.message(2).id == row.whatsapp_id
+    assert [message.content for message in his.heard.messages] == [Text("first"), Text("garbled on its way")]
     his.stop()
 
 

@@ -26,8 +26,10 @@ from django.db import (
     connection,
     transaction,
 )
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from accounts.models import Account
 from messaging import hints
 from messaging.courier import inbox
 from messaging.courier.clerk import Clerk
@@ -226,14 +228,16 @@ class Courier:
                 row.resend(row.queued_by)
             for row in rows.expired(now)[:_BATCH]:
                 row.fail("expired", sentence("expired"))
+            for row in Message.objects.orphaned(now).select_related("account", "chat", "media")[:_BATCH]:
+                row.uncertain("host_died", sentence("host_died"))
         self._resolve_parked()
 
     def _hand_over(self) -> bool:
         """Claim the next message of each account that may send, commit, and only then hand them to the library."""
         now = timezone.now()
         free = {lane.line.account_id: lane for lane in self._lanes.values() if lane.busy is None and not lane.closed}
-        waiting = Message.objects.filter(state=MessageState.QUEUED, next_at__lte=now, account_id__in=free)
-        wanted = [free[pk] for pk in waiting.values_list("account_id", flat=True).order_by().distinct()]
+        due = Message.objects.filter(account=OuterRef("pk"), state=MessageState.QUEUED, next_at__lte=now)
+        wanted = [free[pk] for pk in Account.objects.filter(Exists(due), pk__in=free).values_list("pk", flat=True)]
         chosen = [(lane, row) for lane in wanted if (row := lane.next(now)) is not None]
         if not chosen:
             return False

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
@@ -46,7 +47,7 @@ RESEND_AFTER = timedelta(seconds=60)
 
 class MessageQuerySet(models.QuerySet["Message"]):
     def due(self, now: datetime) -> MessageQuerySet:
-        """Those that may be handed over now: the first unfinished one of each chat. Oldest first."""
+        """Those that may be handed over now: the first unfinished one of each chat. Longest due first."""
         earlier = Message.objects.filter(
             Q(state=S.SENDING)
             | Q(state=S.QUEUED) & (Q(send_at=None) | Q(send_at__lte=now))
@@ -56,7 +57,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return (
             self.filter(~Exists(earlier), Q(media=None) | Q(media__state=MediaState.STORED), state=S.QUEUED,
                         next_at__lte=now)
-            .filter(Q(expires_at=None) | Q(expires_at__gt=now)).order_by("pk")
+            .filter(Q(expires_at=None) | Q(expires_at__gt=now)).order_by("next_at", "pk")
         )  # fmt: skip
 
     def claim(self, pks: list[int], epoch: int, now: datetime) -> list[int]:
@@ -74,6 +75,12 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def left_behind(self, account_id: int, epoch: int) -> MessageQuerySet:
         """Those handed over under an earlier lease and never answered: their outcome is unknown."""
         return self.filter(account_id=account_id, state=S.SENDING, epoch__lt=epoch)
+
+    def orphaned(self, now: datetime) -> MessageQuerySet:
+        """Those whose sender is gone, whoever owns the session now: their outcome is unknown."""
+        newer = Q(epoch__lt=F("account__session__lease_epoch"))
+        nobody = Q(account__session__host=None, claimed_at__lt=now - 2 * settings.LEASE)
+        return self.filter(newer | nobody, state=S.SENDING)
 
     def expired(self, now: datetime) -> MessageQuerySet:
         """Those still queued past their `expires_at`."""

@@ -21,7 +21,7 @@ from sessions_app.whatsapp.contents import (
     Revoke,
     Text,
 )
-from sessions_app.whatsapp.inbound import HIDDEN_USERS, USERS, Message, Person, Receipt, ReceiptKind
+from sessions_app.whatsapp.inbound import GROUPS, HIDDEN_USERS, USERS, Message, Person, Receipt, ReceiptKind
 
 #: Numbers of the library's events.
 MESSAGE, RECEIPT, UNDECRYPTABLE = 17, 18, 44
@@ -39,12 +39,15 @@ _POLLS = ("pollCreationMessage", "pollCreationMessageV2", "pollCreationMessageV3
 #: Parts that come beside what is said, or say nothing to a person.
 _SILENT = frozenset({"messageContextInfo", "senderKeyDistributionMessage"})
 _REVOKE, _EDIT = 0, 14
+_LISTS = "broadcast"
 _WAID = re.compile(r"waid=(\d+)")
 
 
 def message(event: Any) -> Message | None:
     """Return the message, or None for what only devices tell each other."""
     info, from_me = event.Info, bool(event.Info.MessageSource.IsFromMe)
+    if not _is_chat(info.MessageSource.Chat):
+        return None
     chat, peer, sender = _who(info.MessageSource)
     content = said(event.Raw if event.HasField("Raw") else event.Message, _View(sender, peer, from_me))
     if content is None:
@@ -57,7 +60,7 @@ def message(event: Any) -> Message | None:
 def receipt(event: Any) -> Receipt | None:
     """Return the receipt, or None when its kind means nothing to us."""
     known = _RECEIPTS.get(event.Type)
-    if known is None or not event.MessageIDs:
+    if known is None or not event.MessageIDs or not _is_chat(event.MessageSource.Chat):
         return None
     chat, peer, sender = _who(event.MessageSource)
     kind, by_me = known
@@ -77,10 +80,17 @@ def person(*addresses: Any) -> Person:
     return Person(phone, lid)
 
 
+def _is_chat(jid: Any) -> bool:
+    """Return whether this is a conversation; status updates, channels and the like are none."""
+    return jid.Server in (USERS, HIDDEN_USERS, GROUPS) or (jid.Server == _LISTS and jid.User != "status")
+
+
 def _who(source: Any) -> tuple[str, Person, Person]:
     """Return the chat's address, the person it is with (nobody in a group), and who wrote."""
     chat, sender = source.Chat, person(source.Sender, source.SenderAlt)
-    if chat.Server not in (USERS, HIDDEN_USERS):
+    if chat.Server == _LISTS:  # somebody wrote to many at once: here it is a message of theirs
+        return sender.address, sender, sender
+    if chat.Server == GROUPS:
         return f"{chat.User}@{chat.Server}", Person(), sender
     peer = person(chat, source.RecipientAlt) if source.IsFromMe else person(chat, source.Sender, source.SenderAlt)
     return peer.address, peer, sender

@@ -37,6 +37,7 @@ class Rules:
     withheld_acks: set[str] = field(default_factory=set)
     ack_errors: dict[str, int] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)  # not on WhatsApp
+    garbled: dict[str, int] = field(default_factory=dict)  # how many of the next messages to a number arrive damaged
     answering: dict[str, tuple[bool, float]] = field(default_factory=dict)  # phones: whether they read, after how long
     delay: float = 0.0
 
@@ -155,6 +156,10 @@ class Faults:
     def phone_answers(self, phone: str, read: bool = False, delay: float = 0.0) -> None:
         """Let the phone itself (every phone for "") confirm messages as delivered and, with `read`, as read."""
         self._rule(lambda rules: _put(rules.answering, phone, (read, delay)))
+
+    def garble(self, phone: str, times: int = 1) -> None:
+        """Damage the next messages to this number on their way, so that its devices cannot read them."""
+        self._rule(lambda rules: _put(rules.garbled, phone, times))
 
     def media_error(self, status: int) -> None:
         """Refuse uploads and downloads with this HTTP status; 0 takes it back."""

@@ -50,7 +50,10 @@ async def _message(server: Server, device: Device, connection: Connection, stanz
         await _to_group(server, group, device, stanza)
         return
     participants = stanza.find("participants")
-    for each in participants.every("to") if participants else ():
+    recipients = [*participants.every("to")] if participants else []
+    if (direct := stanza.find("enc")) is not None and to is not None and to.device:  # again, for one who asked
+        recipients.append(Node("to", {"jid": to}, [direct]))
+    for each in recipients:
         jid, encrypted = each.jid("jid"), each.find("enc")
         if jid is not None and not jid.device:
             server.later(_phone_answers(server, device, jid, stanza["id"]))
@@ -62,6 +65,10 @@ async def _message(server: Server, device: Device, connection: Connection, stanz
         if target.phone == device.phone:  # a copy for the sender's other devices says where it went
             attributes["recipient"] = stanza.attributes["to"]
         proof = node("device-identity", data=server.full_identity(device))
+        if (left := server.rules.garbled.get(target.phone, 0)) > 0:
+            server.rules.garbled[target.phone] = left - 1
+            damaged = bytes(reversed(encrypted.data or b""))
+            encrypted = Node(encrypted.tag, encrypted.attributes, [], damaged)
         await _post(target, Node("message", attributes, [encrypted, proof]))
 
 
