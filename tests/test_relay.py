@@ -131,6 +131,30 @@ def test_only_port_443_is_reached(relay: Relay, echo: Echo) -> None:
 
 
 @pytest.mark.parametrize(
+    "host", ["169.254.169.254", "localhost", "example.org", "whatsapp.net.example.org", "awhatsapp.net", "whatsapp.org"]
+)
+def test_no_message_leads_the_library_to_a_host_that_is_not_whatsapps(relay: Relay, echo: Echo, host: str) -> None:
+    assert connect(relay, relay.open(echo.url), f"{host}:443")[1].startswith(b"HTTP/1.1 403")
+    assert echo.heads == []
+
+
+def test_a_file_without_end_is_cut_off(relay: Relay, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "MOST", 100_000)
+    sock, _ = connect(relay, relay.open(echo.url), "mmg.whatsapp.net:443")
+    arrived = 0
+    for _ in range(50):
+        try:
+            sock.sendall(b"x" * 10_000)
+        except ConnectionError:
+            break
+        data = receive(sock)
+        arrived += len(data)
+        if not data:
+            break
+    assert arrived <= 100_000
+
+
+@pytest.mark.parametrize(
     "request_head", [b"GET / HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n", b"CONNECT x:y HTTP/1.1\r\n\r\n"]
 )
 def test_anything_but_a_connect_is_refused(relay: Relay, request_head: bytes) -> None:

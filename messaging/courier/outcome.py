@@ -51,5 +51,5 @@ def judge(error: NotSent, attempts: int, cold: bool, now: datetime) -> Verdict:
 
 def wait(attempts: int) -> timedelta:
     """Return how long to wait after the `attempts`th failure: 5 s, 10 s, 20 s, ... 10 minutes at most."""
-    doubled: int = 2 ** max(0, attempts - 1)
+    doubled: int = 2 ** min(max(0, attempts - 1), 16)  # a time difference does not hold every number
     return min(FIRST_WAIT * doubled, LONGEST_WAIT)

@@ -179,6 +179,10 @@ def _media(body: Any, part: Any, kind: ContentKind) -> Content:
     only.CopyFrom(body)
     only.ClearField("messageContextInfo")
     only.ClearField("senderKeyDistributionMessage")
+    for field, inner in only.ListFields():  # keep what is needed to fetch the file, and no address the sender chose
+        for name in ("URL", "JPEGThumbnail", "contextInfo"):
+            if field.message_type is not None and name in field.message_type.fields_by_name:
+                inner.ClearField(name)
     return Media(
         kind, str(part.mimetype), caption=str(getattr(part, "caption", "")),
         filename=str(getattr(part, "fileName", "") or getattr(part, "title", "")),

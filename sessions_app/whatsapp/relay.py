@@ -24,6 +24,11 @@ from sessions_app.whatsapp.upstream import DIAL_TIMEOUT, DialError, dial
 
 #: Where the library connects first; only traffic of this host counts as a sign of life.
 WHATSAPP_HOST = "web.whatsapp.com"
+#: The only hosts a client may reach, and those below them: what arrives names addresses to fetch files from, and
+#: nobody may lead this process elsewhere by writing a message.
+ALLOWED = ("whatsapp.com", "whatsapp.net")
+#: Bytes one connection for files may bring: the library holds a whole file in memory, and believes no size.
+MOST = 256_000_000
 #: Seconds a pre-opened tunnel may wait for its client before it is thought stale and dialled again.
 FRESH = 10.0
 
@@ -76,9 +81,10 @@ class Route:
         """Return whether the client has a connection, or is dialling one."""
         return bool(self._tunnels or self._tasks)
 
-    def received(self) -> None:
-        """Note that WhatsApp sent something. For the tunnels."""
+    def received(self, size: int) -> bool:
+        """Note that WhatsApp sent something; True, as it may go on. For the tunnels."""
         self._last_received = time.monotonic()
+        return True
 
     async def _pre_dial(self) -> None:
         self._remember(asyncio.current_task())
@@ -94,10 +100,10 @@ class Route:
     async def _dial(self, host: str, port: int) -> Outbound:
         if self._aborted:
             raise DialError("stopped", "The client was stopped.")
-        counted = host == WHATSAPP_HOST
+        received = self.received if host == WHATSAPP_HOST else _within(MOST)
 
         def protocol() -> Outbound:
-            return Outbound(self.received if counted else _nothing, self._tunnels.discard)
+            return Outbound(received, self._tunnels.discard)
 
         try:
             outbound = await dial(host, port, self._proxy, protocol)
@@ -251,10 +257,26 @@ class Relay:
         route = self.route_for(authorization)
         if route is None:
             inbound.refuse(407)
-        elif port != 443:
+        elif port != 443 or not _is_allowed(host):
             inbound.refuse(403)
         else:
             route.request(inbound, host, port)
+
+
+def _is_allowed(host: str) -> bool:
+    return any(host == each or host.endswith(f".{each}") for each in ALLOWED)
+
+
+def _within(most: int) -> Callable[[int], bool]:
+    """Return what counts bytes and says whether they are still within `most`."""
+    left = most
+
+    def received(size: int) -> bool:
+        nonlocal left
+        left -= size
+        return left >= 0
+
+    return received
 
 
 def _nothing() -> None:

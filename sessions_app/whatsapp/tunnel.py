@@ -80,9 +80,9 @@ class End(asyncio.Protocol):
 
 
 class Outbound(End):
-    """WhatsApp's side. `received` is called for everything that arrives."""
+    """WhatsApp's side. `received` is told the size of all that arrives, and says whether the connection may go on."""
 
-    def __init__(self, received: Callable[[], None], gone: Gone) -> None:
+    def __init__(self, received: Callable[[int], bool], gone: Gone) -> None:
         super().__init__()
         self._received = received
         self._gone = gone
@@ -92,7 +92,9 @@ class Outbound(End):
 
     def data_received(self, data: bytes) -> None:
         """Forward to the library, a goodbye a moment later, and note the sign of life."""
-        self._received()
+        if not self._received(len(data)):
+            self.abort()
+            return
         now = self._records.before_goodbye(data)
         if self._held is not None:
             self._held += data
