@@ -14,6 +14,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from accounts.models import Account
+from messaging.courier import courier
 from messaging.courier.courier import Courier
 from messaging.courier.journal import Journal
 from messaging.kinds import Kind
@@ -361,6 +362,25 @@ def test_something_for_an_account_that_is_gone_holds_up_nothing(office: Office, 
         office.courier.receive(account_id, text_from(peer, "3A1"))
     wait_for(lambda: arrived(ben))
     wait_for(lambda: (tmp_path / "inbox" / "rejected").exists())
+
+
+def test_something_the_database_never_takes_holds_up_nothing(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ben, peer = office.account(), Person("4917000000044")
+    store = Message.receive.__func__  # type: ignore[attr-defined]
+
+    def picky(cls: type[Message], chat: Chat, whatsapp_id: str, *arguments: Any, **named: Any) -> Any:
+        if whatsapp_id == "3A2":
+            raise OperationalError(1366, "Incorrect string value")  # what MySQL says of bad data
+        return store(cls, chat, whatsapp_id, *arguments, **named)
+
+    monkeypatch.setattr(Message, "receive", classmethod(picky))
+    monkeypatch.setattr(courier, "_PAUSE", 0.02)
+    for identity in ("3A1", "3A2", "3A3"):
+        office.courier.receive(ben.pk, text_from(peer, identity))
+    wait_for(lambda: [row.whatsapp_id for row in arrived(ben)] == ["3A1", "3A3"])
+    assert (tmp_path / "inbox" / "rejected").read_bytes().count(b"\n") == 1
 
 
 def test_a_client_about_to_be_stopped_finishes_the_send_under_way_and_begins_no_other(office: Office) -> None:

@@ -197,6 +197,7 @@ else:
     _database["CONN_HEALTH_CHECKS"] = True
     if _database["ENGINE"].endswith("mysql"):
         _database["OPTIONS"] = {"charset": "utf8mb4", "isolation_level": "read committed"}
+        _database["TEST"] = {"CHARSET": "utf8mb4"}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DEVICE_STORE_URL = env.str("DEVICE_STORE_URL", default="")
 

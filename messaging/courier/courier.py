@@ -47,6 +47,8 @@ _log = logging.getLogger(__name__)
 
 #: Outcomes or arrivals written in one transaction.
 _BATCH = 100
+#: After so many failures of the database in a row things are written one by one; after twice as many one is given up.
+_SUSPICIOUS = 3
 #: Seconds between looks at what changes seldom: limits set by staff, sends left behind.
 _SELDOM = 5.0
 #: Seconds between attempts while the database does not answer.
@@ -67,6 +69,7 @@ class Courier:
         self._on_the_way: dict[int, Lane] = {}  # also those whose session is gone meanwhile
         self._wake, self._ending, self._abandoned = threading.Event(), threading.Event(), threading.Event()
         self._looked = float("-inf")
+        self._failures = 0  # in a row, of the database
         self._senders = ThreadPoolExecutor(max(1, host.capacity), "send")
         self._clerk = Clerk(self._wake.set)
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
@@ -105,9 +108,10 @@ class Courier:
         while not self._abandoned.is_set():
             try:
                 busy = self._turn()
-                pause = _PAUSE
+                pause, self._failures = _PAUSE, 0
             except (DatabaseError, InterfaceError):
                 _log.warning("The courier waits for the database", exc_info=True)
+                self._failures += 1
                 close_old_connections()
                 self._journal.sync()
                 self._abandoned.wait(pause)
@@ -137,16 +141,16 @@ class Courier:
 
     def _write(self) -> bool:
         """Store outcomes, then arrivals, in one transaction. Neither is forgotten before it is committed."""
-        results = [self._results[n] for n in range(min(_BATCH, len(self._results)))]
-        arrived = [self._arrived[n] for n in range(min(_BATCH, len(self._arrived)))]
+        most = 1 if self._failures >= _SUSPICIOUS else _BATCH
+        results = [self._results[n] for n in range(min(most, len(self._results)))]
+        arrived = [self._arrived[n] for n in range(min(most, len(self._arrived)))]
         if not results and not arrived:
             return False
         parked: list[tuple[int, Receipt, tuple[str, ...]]] = []
         now, files = timezone.now(), False
         with transaction.atomic():
             for lane, row, result in results:
-                with transaction.atomic():
-                    lane.settle(row, result, now)
+                self._keep(lambda lane=lane, row=row, result=result: lane.settle(row, result, now))  # type: ignore[misc]
             for account_id, inbound in arrived:
                 files = self._store(account_id, inbound, parked) or files
         for lane, _row, _result in results:
@@ -164,22 +168,47 @@ class Courier:
 
     def _store(self, account_id: int, inbound: Inbound, parked: list[tuple[int, Receipt, tuple[str, ...]]]) -> bool:
         """Store one arrival; return whether it has a file to fetch. One that cannot be stored holds up no other."""
+        has_file = False
+
+        def store() -> None:
+            nonlocal has_file
+            if not isinstance(inbound, Receipt):
+                row = inbox.store_message(account_id, inbound)
+                has_file = row is not None and row.media_id is not None
+            elif unknown := inbox.store_receipt(account_id, inbound):
+                parked.append((account_id, inbound, unknown))
+
+        if not self._keep(store):
+            self._journal.reject(account_id, inbound)
+        return has_file
+
+    def _keep(self, write: Callable[[], None]) -> bool:
+        """Write one thing; False when the database will never take it. It must hold up no other.
+
+        Raises DatabaseError while the fault may be the database's: MySQL says "operational" of bad data too, so one
+        that keeps failing alone, in a database that works, is at fault itself.
+        """
         try:
             with transaction.atomic():
-                if not isinstance(inbound, Receipt):
-                    row = inbox.store_message(account_id, inbound)
-                    return row is not None and row.media_id is not None
-                if unknown := inbox.store_receipt(account_id, inbound):
-                    parked.append((account_id, inbound, unknown))
+                write()
         except (IntegrityError, DataError):
-            _log.exception("Something that arrived does not fit the database")  # its account is deleted, for one
-            self._journal.reject(account_id, inbound)
+            _log.exception("Something does not fit the database")  # its account is deleted, for one
+            return False
         except (DatabaseError, InterfaceError):
-            raise
+            if self._failures < 2 * _SUSPICIOUS or not self._database_works():
+                raise
+            _log.exception("The database works, and does not take this")
+            return False
         except Exception:  # noqa: BLE001 - it must not hold up the others
-            _log.exception("Something that arrived could not be stored")
-            self._journal.reject(account_id, inbound)
-        return False
+            _log.exception("Something could not be written")
+            return False
+        return True
+
+    def _database_works(self) -> bool:
+        try:
+            return Host.objects.select_for_update().filter(pk=self._host.pk).exists()
+        except (DatabaseError, InterfaceError):
+            return False
 
     def _resolve_parked(self) -> None:
         """Look again at receipts for ids nobody knew, once no send of their account is on its way.
