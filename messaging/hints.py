@@ -11,7 +11,7 @@ from django.db import transaction
 
 _log = logging.getLogger(__name__)
 
-_CHANNEL = "waserver:outbox"
+CHANNEL = "waserver:outbox"
 _client: object = None
 
 
@@ -34,7 +34,7 @@ def _publish() -> None:
     try:
         if _client is None:
             _client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
-        _client.publish(_CHANNEL, b"1")  # type: ignore[attr-defined]
+        _client.publish(CHANNEL, b"1")  # type: ignore[attr-defined]
     except redis.RedisError:
         _log.warning("Could not send a hint to the hosts", exc_info=True)
 
@@ -45,7 +45,7 @@ def _listen(wake: Callable[[], None], stopping: threading.Event) -> None:
     while not stopping.is_set():
         try:
             channel = redis.Redis.from_url(settings.REDIS_URL).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-            channel.subscribe(_CHANNEL)
+            channel.subscribe(CHANNEL)
             while not stopping.is_set():
                 if channel.get_message(timeout=1) is not None:
                     wake()

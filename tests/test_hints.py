@@ -1,0 +1,61 @@
+"""The hint that something waits to be sent, through a real Redis."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+from redis import Redis, RedisError
+
+from messaging import hints
+from tests.installation import free_port, wait_for
+
+
+def connect(url: str) -> Any:
+    return Redis.from_url(url)
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(connect(url).ping())
+    except RedisError:
+        return False
+
+
+@pytest.fixture
+def redis(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("needs the program redis-server")
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        settings.REDIS_URL = f"redis://127.0.0.1:{port}/0"
+        monkeypatch.setattr(hints, "_client", None)
+        wait_for(lambda: answers(settings.REDIS_URL))
+        yield
+        server.terminate()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hint_wakes_a_host_once_the_message_is_committed(redis: None, settings: Any) -> None:
+    woken, stopping = threading.Event(), threading.Event()
+    hints.listen(woken.set, stopping)
+    wait_for(lambda: connect(settings.REDIS_URL).pubsub_numsub(hints.CHANNEL)[0][1] == 1)
+    with transaction.atomic():
+        hints.queued()
+        assert not woken.wait(0.2)
+    assert woken.wait(5)
+    stopping.set()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hint_that_cannot_be_sent_holds_nothing_up(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.REDIS_URL = f"redis://127.0.0.1:{free_port()}/0"
+    monkeypatch.setattr(hints, "_client", None)
+    hints.queued()
