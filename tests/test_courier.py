@@ -347,6 +347,16 @@ def test_what_a_killed_process_received_is_stored_by_the_next(office: Office, tm
     assert told(ben) == ["message.received"] * 3
 
 
+def test_a_full_disk_keeps_nothing_from_the_database(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    ben, peer = office.account(), Person("4917000000045")
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda *_: 3)
+        office.courier.receive(ben.pk, text_from(peer, "3A1"))
+    office.courier.receive(ben.pk, text_from(peer, "3A2"))
+    wait_for(lambda: [row.whatsapp_id for row in arrived(ben)] == ["3A1", "3A2"])
+    wait_for(lambda: office.courier._journal._path.stat().st_size == 0)
+
+
 def test_a_message_that_arrives_twice_is_stored_and_told_once(office: Office) -> None:
     ben = office.account()
     peer = Person("4917000000042")

@@ -34,7 +34,7 @@ from messaging import hints
 from messaging.courier import inbox
 from messaging.courier.clerk import Clerk
 from messaging.courier.journal import Journal
-from messaging.courier.lane import Lane, Result
+from messaging.courier.lane import Lane, Result, claim
 from messaging.courier.sender import send
 from messaging.errors import sentence
 from messaging.models import Message
@@ -78,7 +78,10 @@ class Courier:
 
     def receive(self, account_id: int, inbound: Inbound) -> None:
         """Write it into the journal; the loop does the rest."""
-        self._journal.append(account_id, inbound)
+        try:
+            self._journal.append(account_id, inbound)
+        except OSError:
+            _log.critical("What arrives cannot be written to disk: a crash would lose it", exc_info=True)
         self._arrived.append((account_id, inbound))
         self._wake.set()
 
@@ -271,7 +274,7 @@ class Courier:
         if not chosen:
             return False
         with transaction.atomic():
-            claimed = [(lane, row) for lane, row in chosen if lane.claim(row, self._host, now)]
+            claimed = claim(chosen, self._host, now)
         for lane, row in claimed:
             self._on_the_way[lane.line.account_id] = lane
             self._senders.submit(self._send, lane, row)

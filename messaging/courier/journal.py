@@ -11,6 +11,7 @@ be read) some microseconds before it calls us. A process killed exactly there lo
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -33,18 +34,25 @@ class Journal:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-        self._file = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        draft = self._path.with_suffix(".new")
+        self._file = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        draft.rename(self._path)  # only now: a file without a lock counts as left behind
         self._lock = threading.Lock()
         self._open = 0
 
     def append(self, account_id: int, inbound: Inbound) -> None:
-        """Write one down. Raises OSError when the disk is full."""
+        """Write one down. Raises OSError when the disk is full; it counts as open all the same, for `stored`."""
         line = b"%d %s\n" % (account_id, dump(inbound))
         with self._lock:
-            if os.write(self._file, line) != len(line):
-                raise OSError("the journal of what arrived could not be written in full")
             self._open += 1
+            end = os.fstat(self._file).st_size
+            try:
+                if os.write(self._file, line) != len(line):
+                    raise OSError(errno.ENOSPC, "the journal of what arrived could not be written in full")
+            except OSError:
+                os.ftruncate(self._file, end)  # half a line would spoil the next
+                raise
 
     def stored(self, number: int) -> None:
         """So many are in the database now; when all are, the file is emptied."""

@@ -6,7 +6,7 @@ import random
 from collections import deque
 from datetime import datetime
 
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Case, Exists, F, OuterRef, Value, When
 from django.utils import timezone
 
 from messaging.courier.outcome import Next, judge
@@ -24,6 +24,28 @@ _AHEAD = 10
 _SHOWN = 10.0
 
 Result = Sent | NotSent | Unknown
+
+
+def claim(chosen: list[tuple[Lane, Message]], host: Host, now: datetime) -> list[tuple[Lane, Message]]:
+    """Mark these as handed over, one of a lane, while each is still queued and its lease still ours; return those that
+    were. Commit before you send.
+    """
+    epochs = Case(*[When(account_id=lane.line.account_id, then=Value(lane.line.epoch)) for lane, _row in chosen])
+    ours = Session.objects.filter(account=OuterRef("account"), host=host, lease_epoch=OuterRef("lease"))
+    free = Message.objects.alias(lease=epochs).filter(
+        Exists(ours), pk__in=[row.pk for _lane, row in chosen], state=MessageState.QUEUED, next_at__lte=now
+    )
+    # Two that claim at once both see a message queued; the state in the update lets only one change it.
+    pks = set(free.select_for_update().values_list("pk", flat=True))
+    changed = Message.objects.filter(pk__in=pks, state=MessageState.QUEUED).update(
+        state=MessageState.SENDING, epoch=epochs, claimed_at=now, attempts=F("attempts") + 1, changed_at=now
+    )
+    assert changed == len(pks)  # they were locked
+    for lane, row in chosen:
+        lane.take(row)
+        if row.pk in pks:
+            lane.claimed(row, now)
+    return [(lane, row) for lane, row in chosen if row.pk in pks]
 
 
 class Lane:
@@ -76,22 +98,17 @@ class Lane:
                 return None
         return None
 
-    def claim(self, row: Message, host: Host, now: datetime) -> bool:
-        """Mark it as handed over, while it is still queued and the lease still ours. Commit before you send."""
+    def take(self, row: Message) -> None:
+        """Have it no more: somebody tried to claim it."""
         if self._deck and self._deck[0].pk == row.pk:
             self._deck.popleft()
-        line = self.line
-        ours = Session.objects.filter(pk=line.session_id, host=host, lease_epoch=line.epoch)
-        changed = Message.objects.filter(
-            Exists(ours.filter(account=OuterRef("account"))), pk=row.pk, state=MessageState.QUEUED, next_at__lte=now
-        ).update(state=MessageState.SENDING, epoch=line.epoch, claimed_at=now, attempts=F("attempts") + 1,
-                 changed_at=now)  # fmt: skip
-        if changed:
-            row.state, row.epoch, row.claimed_at = MessageState.SENDING, line.epoch, now
-            row.attempts += 1
-            self.busy = row
-            self._past.note(now, row.chat.is_cold)
-        return changed == 1
+
+    def claimed(self, row: Message, now: datetime) -> None:
+        """It is on its way."""
+        row.state, row.epoch, row.claimed_at = MessageState.SENDING, self.line.epoch, now
+        row.attempts += 1
+        self.busy = row
+        self._past.note(now, row.chat.is_cold)
 
     def settle(self, row: Message, result: Result, now: datetime) -> None:
         """Write down what came of it."""
