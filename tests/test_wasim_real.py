@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sessions_app.whatsapp.client import Kind
-from tests.contract_real import ROOT, RealSide
+from sessions_app.whatsapp.client import Kind, NotSent
+from sessions_app.whatsapp.contents import Text
+from sessions_app.whatsapp.inbound import ReceiptKind
+from tests.contract_real import RealSide, RealSubject
+from tests.contract_sides import Subject
 from tests.wasim import Control, Wasim, WasimClient
 from tests.wasim.clone import clone_device
 
@@ -45,88 +40,44 @@ def _mended(sim: Wasim) -> Iterator[None]:
     sim.faults.clear()
 
 
-class Messenger:
-    """A session in a process of its own that writes and reads."""
-
-    def __init__(self, sim: Wasim, store: str) -> None:
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.neonize_messenger", str(theirs.fileno())], cwd=ROOT,
-                pass_fds=(theirs.fileno(),), env={**os.environ, **sim.environment()},
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
-        self.heard: list[dict[str, Any]] = []
-        self._changed = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self._tell(store=store)
-
-    def send(self, to: str, text: str) -> None:
-        """Write, without waiting."""
-        self._tell(to=to, text=text)
-
-    def wait(self, on: str, fits: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
-        """Return the first thing of this kind that fits, waiting for it."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._of(on, fits), 20), self.heard
-            return self._of(on, fits)[0]
-
-    def texts(self) -> list[str]:
-        """Return the texts that arrived, in order."""
-        return [message["text"] for message in self._of("message", lambda _: True)]
-
-    def close(self) -> None:
-        """End the process."""
-        self._socket.shutdown(socket.SHUT_WR)
-        self._process.wait(10)
-        self._reader.join(5)
-        self._socket.close()
-
-    def _of(self, on: str, fits: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        return [each for each in self.heard if each["on"] == on and fits(each)]
-
-    def _tell(self, **words: str) -> None:
-        self._socket.sendall(json.dumps(words).encode() + b"\n")
-
-    def _read(self) -> None:
-        with self._socket.makefile("rb") as lines, contextlib.suppress(ConnectionError):
-            for line in lines:
-                with self._changed:
-                    self.heard.append(json.loads(line))
-                    self._changed.notify_all()
-
-
 @pytest.fixture
-def session(sim: Wasim, real: RealSide) -> Iterator[Callable[..., tuple[str, Messenger]]]:
-    """Make sessions: returns the number and the messenger of a newly paired one, or of a store."""
-    with contextlib.ExitStack() as open_ones:
+def session(real: RealSide) -> Iterator[Session]:
+    """Make sessions: returns the number and the client of a newly paired one, or of a store."""
+    clients: list[Subject] = []
 
-        def make(number: str = "", store: str = "") -> tuple[str, Messenger]:
-            number = number or str(next(_numbers))
-            messenger = Messenger(sim, store or real.paired(number))
-            open_ones.callback(messenger.close)
-            messenger.wait("connected")
-            return number, messenger
+    def make(number: str = "", store: str = "") -> tuple[str, RealSubject]:
+        number = number or str(next(_numbers))
+        client = real.connect(store or real.paired(number))
+        assert isinstance(client, RealSubject)
+        clients.append(client)
+        client.seen.wait(Kind.CONNECTED)
+        return number, client
 
-        yield make
+    yield make
+    for client in clients:
+        client.stop()
 
 
-Session = Callable[..., tuple[str, Messenger]]
+Session = Callable[..., tuple[str, RealSubject]]
+
+
+def address(number: str) -> str:
+    return f"{number}@s.whatsapp.net"
+
+
+def texts(client: Subject) -> list[str]:
+    return [message.content.text for message in client.heard.messages if isinstance(message.content, Text)]
 
 
 def test_two_sessions_write_to_each_other(sim: Wasim, session: Session) -> None:
     (anna, hers), (ben, his) = session(), session()
-    for text in ("hello", "are you there?"):
-        hers.send(ben, text)
-        sent = hers.wait("sent", lambda each, text=text: each["text"] == text)  # type: ignore[misc]
-        assert sent["id"]
-        assert not sent["error"]
-        arrived = his.wait("message", lambda each, text=text: each["text"] == text)  # type: ignore[misc]
-        assert (arrived["id"], arrived["sender"], arrived["mine"]) == (sent["id"], anna, False)
-        assert hers.wait("receipt", lambda each, sent=sent: sent["id"] in each["ids"])  # type: ignore[misc]
-    his.send(anna, "yes")
-    assert hers.wait("message")["text"] == "yes"
+    for nth, text in enumerate(("hello", "are you there?"), start=1):
+        sent = hers.send(address(ben), Text(text))
+        arrived = his.heard.message(nth)
+        assert (arrived.id, arrived.sender.phone, arrived.from_me) == (sent.id, anna, False)
+        hers.heard.receipt(sent.id, ReceiptKind.DELIVERED)
+    his.send(address(anna), Text("yes"))
+    assert hers.heard.message().content == Text("yes")
     assert sim.wait_for(lambda: set(sim.device(ben).confirmed.values()) == {1} and not sim.device(ben).waiting)
     assert [message.id for message in sim.device(anna).messages] == list(sim.device(ben).delivered)
 
@@ -134,37 +85,37 @@ def test_two_sessions_write_to_each_other(sim: Wasim, session: Session) -> None:
 def test_a_message_to_a_session_that_is_away_waits_for_it(sim: Wasim, real: RealSide, session: Session) -> None:
     away = str(next(_numbers))
     real.online(away).stop()  # its keys are known to the server
-    _, messenger = session()
+    _, client = session()
     for text in ("one", "two"):
-        messenger.send(away, text)
-        messenger.wait("sent", lambda each, text=text: each["text"] == text)  # type: ignore[misc]
+        client.send(address(away), Text(text))
     assert len(sim.device(away).waiting) == 2
     _, back = session(away, real.stores[away])
-    back.wait("message", lambda each: each["text"] == "two")
-    assert back.texts() == ["one", "two"]
+    back.heard.message(2)
+    assert texts(back) == ["one", "two"]
 
 
 def test_another_device_of_the_sender_gets_a_copy(sim: Wasim, session: Session) -> None:
     (anna, first), (ben, his) = session(), session()
     _, second = session(anna)
     assert len(sim.phone(anna).devices()) == 2
-    first.send(ben, "from the first")
-    assert his.wait("message")["text"] == "from the first"
-    assert second.wait("message")["mine"] is True
-    his.send(anna, "to both")
-    for device in (first, second):
-        device.wait("message", lambda each: each["text"] == "to both")
+    first.send(address(ben), Text("from the first"))
+    assert his.heard.message().content == Text("from the first")
+    copy = second.heard.message()
+    assert (copy.from_me, copy.chat, copy.content) == (True, address(ben), Text("from the first"))
+    his.send(address(anna), Text("to both"))
+    assert first.heard.message().content == Text("to both")
+    assert second.heard.message(2).content == Text("to both")
 
 
-def test_a_refused_message_is_an_error_and_is_not_delivered(sim: Wasim, session: Session) -> None:
+def test_a_refused_message_is_not_delivered(sim: Wasim, session: Session) -> None:
     (anna, hers), (ben, his) = session(), session()
     sim.faults.ack_error(anna, 463)
-    hers.send(ben, "refused")
-    assert "463" in hers.wait("sent")["error"]
+    with pytest.raises(NotSent):
+        hers.send(address(ben), Text("refused"))
     sim.faults.ack_error(anna, None)
-    hers.send(ben, "fine")
-    his.wait("message")
-    assert his.texts() == ["fine"]
+    hers.send(address(ben), Text("fine"))
+    his.heard.message()
+    assert texts(his) == ["fine"]
 
 
 def test_a_message_cut_off_before_its_acknowledgement_is_sent_again_and_read_once(
@@ -172,17 +123,17 @@ def test_a_message_cut_off_before_its_acknowledgement_is_sent_again_and_read_onc
 ) -> None:
     (anna, hers), (ben, his) = session(), session()
     sim.faults.withhold_acks(anna)
-    hers.send(ben, "did you get this?")
-    arrived = his.wait("message")
-    assert not [each for each in hers.heard if each["on"] == "sent"]
+    sending = hers.begin_send(address(ben), Text("did you get this?"))
+    arrived = his.heard.message()
     sim.faults.withhold_acks(anna, False)
     sim.faults.drop(anna)
-    sent = hers.wait("sent")
-    assert (sent["id"], sent["error"]) == (arrived["id"], "")
-    assert [message.id for message in sim.device(anna).messages] == [sent["id"]] * 2
-    hers.send(ben, "good")
-    his.wait("message", lambda each: each["text"] == "good")
-    assert his.texts() == ["did you get this?", "good"]
+    sent = hers.sent(sending)
+    assert sent.id == arrived.id
+    assert [message.id for message in sim.device(anna).messages] == [sent.id] * 2
+    hers.seen.wait(Kind.CONNECTED, nth=2)
+    hers.send(address(ben), Text("good"))
+    his.heard.message(2)
+    assert texts(his) == ["did you get this?", "good"]
 
 
 def test_a_wrong_code_links_nothing(sim: Wasim, real: RealSide) -> None:

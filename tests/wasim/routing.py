@@ -64,6 +64,11 @@ async def _message(server: Server, device: Device, connection: Connection, stanz
                                            "t": str(int(time.time())), "notify": f"Phone {device.phone}"}  # fmt: skip
         if target.phone == device.phone:  # a copy for the sender's other devices says where it went
             attributes["recipient"] = stanza.attributes["to"]
+            if to is not None:
+                number = server.number_of(to)
+                hidden = Jid(server.phone(number).lid_user, HIDDEN_USERS)
+                also = ("pn", Jid(number, USERS)) if to.server == HIDDEN_USERS else ("lid", hidden)
+                attributes[f"peer_recipient_{also[0]}"] = also[1]
         proof = node("device-identity", data=server.full_identity(device))
         if (left := server.rules.garbled.get(target.phone, 0)) > 0:
             server.rules.garbled[target.phone] = left - 1
