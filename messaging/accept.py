@@ -1,0 +1,185 @@
+"""Accepting a message for sending: everything that can be known to be wrong is said now, and then it is stored."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from accounts.models import Account, ApiKey, Desired
+from messaging import outgoing
+from messaging.addresses import digits_of, jid_of
+from messaging.errors import Refused
+from messaging.kinds import ABOUT, MEDIA, Kind
+from messaging.models import Chat, Direction, IdempotencyKey, Media, MediaState, Message, OnUncertain
+from messaging.sniff import ENOUGH, fitting_type
+from sessions_app.states import NEEDS_PAIRING, State
+
+_FARTHEST = timedelta(days=366)
+#: Fields of a body that are the message's own, not its content.
+_ENVELOPE = frozenset({"account_id", "to", "kind", "reply_to", "send_at", "expires_at", "on_uncertain", "media",
+                       "message_id"})  # fmt: skip
+
+
+def check_account(account: Account) -> None:
+    """Raise Refused unless the account can send, now or after a reconnect that needs no person."""
+    session = account.session
+    if session.state in NEEDS_PAIRING or (session.state == State.PAIRING and not session.store):
+        raise Refused("account_not_paired")
+    if session.state == State.BANNED:
+        raise Refused("account_banned")
+    if account.desired == Desired.OFFLINE or session.hold:
+        raise Refused("account_stopped")
+
+
+def accept(account: Account, body: dict[str, Any], *, by: str, api_key: ApiKey | None = None,
+           now: datetime | None = None) -> Message:  # fmt: skip
+    """Store a message for sending. `body` is a schema of messaging.api.schemas as a dict. Raises Refused."""
+    now = now or timezone.now()
+    check_account(account)
+    _check_times(body, now)
+    kind = Kind(body["kind"])
+    jid = jid_of(body["to"])
+    content = content_of(kind, body)
+    file = _file(kind, body["media"], api_key) if kind in MEDIA else None
+    with transaction.atomic():
+        chat = Chat.objects.of(account, jid)
+        if chat.is_absent(now):
+            raise Refused("not_on_whatsapp")
+        target = _target(kind, chat, body)
+        if file is not None and file.pk is None:
+            file.save()
+        return Message.queue(
+            chat, kind, content, media=file, target=target, send_at=body.get("send_at"),
+            expires_at=body.get("expires_at"), on_uncertain=OnUncertain(body.get("on_uncertain", "hold")), by=by,
+            api_key=api_key, now=now,
+        )  # fmt: skip
+
+
+def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_key: str, api_key: ApiKey,
+                now: datetime | None = None) -> tuple[Message, bool]:  # fmt: skip
+    """Accept, or return what the same key and body made within 24 hours; and whether it is new. Raises Refused."""
+    now = now or timezone.now()
+    if not idempotency_key:
+        return accept(account, body, by=api_key.name, api_key=api_key, now=now), True
+    if not (idempotency_key.isascii() and idempotency_key.isprintable() and len(idempotency_key) <= 255):
+        raise Refused("idempotency_key_invalid")
+    body_hash = hashlib.sha256(raw).hexdigest()
+    if (earlier := _earlier(idempotency_key, body_hash, api_key, now)) is not None:
+        return earlier, False
+    try:
+        with transaction.atomic():
+            message = accept(account, body, by=api_key.name, api_key=api_key, now=now)
+            IdempotencyKey.objects.create(
+                api_key=api_key, key=idempotency_key, body_hash=body_hash, message=message, created_at=now
+            )
+    except IntegrityError:  # the same key came twice at once: the other one's message counts
+        earlier = _earlier(idempotency_key, body_hash, api_key, now)
+        if earlier is None:
+            raise
+        return earlier, False
+    return message, True
+
+
+def _earlier(key: str, body_hash: str, api_key: ApiKey, now: datetime) -> Message | None:
+    row = IdempotencyKey.objects.filter(api_key=api_key, key=key).select_related("message__chat").first()
+    if row is None:
+        return None
+    if now - row.created_at >= IdempotencyKey.LIFETIME:
+        row.delete()
+        return None
+    if row.body_hash != body_hash:
+        raise Refused("idempotency_conflict")
+    return row.message
+
+
+def content_of(kind: Kind, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body's content in its stored form. Raises Refused for numbers that are none."""
+    content = {name: value for name, value in body.items() if name not in _ENVELOPE}
+    for field in ("mentions", "phones"):
+        if field in content:
+            content[field] = [digits_of(number) for number in content[field]]
+    if kind is Kind.DOCUMENT and not content.get("filename"):
+        content["filename"] = body["media"].get("filename") or ""
+    if kind is Kind.POLL and content["selectable"] > len(content["options"]):
+        raise Refused("invalid_request", "`selectable` must not be more than there are options.")
+    if kind is Kind.POLL and len(set(content["options"])) != len(content["options"]):
+        raise Refused("invalid_request", "Two options of the poll are the same.")
+    return content
+
+
+def _check_times(body: dict[str, Any], now: datetime) -> None:
+    send_at, expires_at = body.get("send_at"), body.get("expires_at")
+    if send_at is not None and send_at <= now:
+        raise Refused("send_at_past")
+    if send_at is not None and send_at > now + _FARTHEST:
+        raise Refused("send_at_far")
+    if expires_at is not None and expires_at <= (send_at or now):
+        raise Refused("expires_at_past")
+
+
+def _target(kind: Kind, chat: Chat, body: dict[str, Any]) -> Message | None:
+    pk = body.get("message_id") if kind in ABOUT else body.get("reply_to")
+    if pk is None:
+        return None
+    target = Message.objects.filter(chat=chat, pk=pk).first()
+    if target is None:
+        raise Refused("target_missing")
+    if kind in (Kind.EDIT, Kind.REVOKE) and target.direction != Direction.OUT:
+        raise Refused("target_not_ours")
+    return target
+
+
+def _file(kind: Kind, given: dict[str, Any], api_key: ApiKey | None) -> Media:
+    """Return the file of a message: one uploaded before, one from the body, or one to be fetched (not saved yet)."""
+    sources = [name for name in ("id", "base64", "url") if given.get(name) is not None]
+    if len(sources) != 1:
+        raise Refused("media_missing")
+    if sources == ["id"]:
+        uploaded = Media.objects.filter(pk=given["id"], api_key=api_key, state=MediaState.STORED).first()
+        if uploaded is None or api_key is None:
+            raise Refused("media_unknown")
+        with uploaded.file.open("rb") as handle:
+            mime = fitting(kind, handle.read(ENOUGH), uploaded.mime)
+        return Media(mime=mime, name=uploaded.name, sha256=uploaded.sha256, size=uploaded.size, path=uploaded.path,
+                     api_key=api_key)  # fmt: skip
+    if sources == ["url"]:
+        outgoing.check(given["url"])
+        return Media(state=MediaState.WANTED, url=given["url"], kind=kind, mime=given.get("mime") or "",
+                     name=given.get("filename") or "", api_key=api_key, next_at=timezone.now())  # fmt: skip
+    data = decoded(given["base64"])
+    check_size(len(data))
+    mime = fitting(kind, data[:ENOUGH], given.get("mime") or "")
+    return Media.store(data, mime, given.get("filename") or "", api_key)
+
+
+def decoded(text: str) -> bytes:
+    """Return what base64 stands for; a data: URL's prefix is let pass. Raises Refused."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise Refused("media_base64") from None
+
+
+def check_size(size: int) -> None:
+    """Raise Refused for an empty or too large file."""
+    if size == 0:
+        raise Refused("media_empty")
+    if size > settings.MEDIA_MAX_BYTES:
+        raise Refused("media_too_large", values={"limit": settings.MEDIA_MAX_BYTES // 1_000_000})
+
+
+def fitting(kind: Kind, head: bytes, declared: str) -> str:
+    """Return the MIME type to send the file with. Raises Refused when this kind does not carry such a file."""
+    mime = fitting_type(kind, head, declared)
+    if not mime:
+        raise Refused("media_type")
+    return mime

@@ -1,0 +1,79 @@
+"""Files: uploaded for sending, and fetched by a signed address that expires."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from django.conf import settings
+from django.core import signing
+from django.http import FileResponse, HttpRequest
+from django.http.response import HttpResponseBase
+from ninja import File, Router, Status
+from ninja.files import UploadedFile
+from pydantic import Field
+
+from messaging.accept import check_size
+from messaging.api.auth import SEND, key_of
+from messaging.api.problems import documented
+from messaging.api.schemas import MediaOut
+from messaging.errors import Refused
+from messaging.models import Media, MediaState
+from messaging.rendering import media_body
+from messaging.sniff import ENOUGH, sniff
+
+router = Router(tags=["media"])
+
+_SALT = "messaging.media"
+#: Shown in a browser; everything else is a download, so that nothing runs on our origin.
+_INLINE = ("image/jpeg", "image/png", "image/webp", "image/gif", "audio/", "video/")
+
+
+@router.post("/media", auth=SEND, response={201: MediaOut, **documented(415)}, summary="Upload a file")
+def upload(
+    request: HttpRequest, file: Annotated[UploadedFile, File(description="The file, as multipart/form-data.")]
+) -> Any:  # fmt: skip
+    """Send it with a message by its `id`; only the key that uploaded it can."""
+    check_size(file.size or 0)
+    data = file.read()
+    declared = (file.content_type or "").split(";")[0][:120]
+    mime = sniff(data[:ENOUGH]) or declared or "application/octet-stream"
+    return Status(201, signed(media_body(Media.store(data, mime, (file.name or "")[:200], key_of(request)))))
+
+
+@router.get("/media/{token}", auth=None, response={200: bytes, **documented(410)}, summary="Download a file",
+            openapi_extra={"responses": {200: {"content": {"application/octet-stream": {}}}}})  # fmt: skip
+def download(request: HttpRequest, token: Annotated[str, Field(max_length=200)]) -> HttpResponseBase:
+    """The address comes from a message's `media.url`; it carries its own permission and expires."""
+    try:
+        pk = signing.loads(token, salt=_SALT, max_age=settings.MEDIA_URL_LIFETIME)
+    except signing.SignatureExpired:
+        raise Refused("media_expired") from None
+    except signing.BadSignature:
+        raise Refused("not_found") from None
+    media = Media.objects.filter(pk=pk, state=MediaState.STORED).first()
+    if media is None or not media.path or not media.file.exists():
+        raise Refused("media_gone")
+    inline = media.mime.startswith(_INLINE)
+    answer = FileResponse(media.file.open("rb"), content_type=media.mime, filename=media.name or media.sha256[:16],
+                          as_attachment=not inline)  # fmt: skip
+    answer["X-Content-Type-Options"] = "nosniff"
+    answer["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    answer["Cache-Control"] = "private, max-age=3600"
+    return answer
+
+
+def url_of(pk: int) -> str:
+    """Return the address of a file, valid for MEDIA_URL_LIFETIME; absolute when PUBLIC_URL is set."""
+    return f"{settings.PUBLIC_URL}/api/v1/media/{signing.dumps(pk, salt=_SALT)}"
+
+
+def signed(media: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a file as shown, with its address."""
+    if media is None:
+        return None
+    return {**media, "url": url_of(media["id"]) if media["state"] == MediaState.STORED else None}
+
+
+def with_url(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a message as shown, its file with its address."""
+    return {**body, "media": signed(body.get("media"))}
