@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import Account, ApiKey, Desired
-from messaging import outgoing
+from messaging import hints, outgoing
 from messaging.addresses import digits_of, jid_of
 from messaging.errors import Refused
 from messaging.kinds import ABOUT, MEDIA, Kind
@@ -55,11 +55,13 @@ def accept(account: Account, body: dict[str, Any], *, by: str, api_key: ApiKey |
         target = _target(kind, chat, body)
         if file is not None and file.pk is None:
             file.save()
-        return Message.queue(
+        message = Message.queue(
             chat, kind, content, media=file, target=target, send_at=body.get("send_at"),
             expires_at=body.get("expires_at"), on_uncertain=OnUncertain(body.get("on_uncertain", "hold")), by=by,
             api_key=api_key, now=now,
         )  # fmt: skip
+        hints.queued()
+    return message
 
 
 def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_key: str, api_key: ApiKey,

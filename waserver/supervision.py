@@ -30,12 +30,15 @@ class Program:
 
 
 def programs() -> list[Program]:
-    """Return what runs on this machine: web, cluster and HOSTS session hosts."""
+    """Return what runs on this machine: web, cluster, dispatcher and HOSTS session hosts."""
     python = _quoted(sys.executable)
     hosts = [Program(f"host-{n}", f"{python} manage.py run_session_host --name host-{n}")
              for n in range(1, settings.HOSTS + 1)]  # fmt: skip
     web = f"{python} -m daphne -b {settings.BIND} -p {settings.PORT} waserver.asgi:application"
-    return [Program("web", web), Program("cluster", f"{python} manage.py qcluster"), *hosts]
+    return [
+        Program("web", web), Program("cluster", f"{python} manage.py qcluster"),
+        Program("dispatcher", f"{python} manage.py run_dispatcher"), *hosts,
+    ]  # fmt: skip
 
 
 def write_config() -> Path:

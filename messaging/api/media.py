@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from django.conf import settings
 from django.core import signing
 from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase
@@ -19,11 +18,11 @@ from messaging.api.schemas import MediaOut
 from messaging.errors import Refused
 from messaging.models import Media, MediaState
 from messaging.rendering import media_body
+from messaging.signed_urls import media_of, signed
 from messaging.sniff import ENOUGH, sniff
 
 router = Router(tags=["media"])
 
-_SALT = "messaging.media"
 #: Shown in a browser; everything else is a download, so that nothing runs on our origin.
 _INLINE = ("image/jpeg", "image/png", "image/webp", "image/gif", "audio/", "video/")
 
@@ -45,7 +44,7 @@ def upload(
 def download(request: HttpRequest, token: Annotated[str, Field(max_length=200)]) -> HttpResponseBase:
     """The address comes from a message's `media.url`; it carries its own permission and expires."""
     try:
-        pk = signing.loads(token, salt=_SALT, max_age=settings.MEDIA_URL_LIFETIME)
+        pk = media_of(token)
     except signing.SignatureExpired:
         raise Refused("media_expired") from None
     except signing.BadSignature:
@@ -60,20 +59,3 @@ def download(request: HttpRequest, token: Annotated[str, Field(max_length=200)])
     answer["Content-Security-Policy"] = "default-src 'none'; sandbox"
     answer["Cache-Control"] = "private, max-age=3600"
     return answer
-
-
-def url_of(pk: int) -> str:
-    """Return the address of a file, valid for MEDIA_URL_LIFETIME; absolute when PUBLIC_URL is set."""
-    return f"{settings.PUBLIC_URL}/api/v1/media/{signing.dumps(pk, salt=_SALT)}"
-
-
-def signed(media: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return a file as shown, with its address."""
-    if media is None:
-        return None
-    return {**media, "url": url_of(media["id"]) if media["state"] == MediaState.STORED else None}
-
-
-def with_url(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a message as shown, its file with its address."""
-    return {**body, "media": signed(body.get("media"))}

@@ -12,13 +12,13 @@ from ninja import Body, Header, Query, Router, Status
 from accounts.models import ApiKey
 from messaging.accept import accept_once, check_account
 from messaging.api.auth import READ, SEND, account_of, key_of, reachable_accounts
-from messaging.api.media import with_url
 from messaging.api.paging import Cursor, Id, Limit, Page, page
 from messaging.api.problems import documented
 from messaging.api.schemas import ChatOut, MessageIn, MessageOut, State, Time
 from messaging.errors import Refused
 from messaging.models import Chat, Message
 from messaging.rendering import chat_body, message_body
+from messaging.signed_urls import with_url
 from messaging.states import AT_REST, MessageState
 
 router = Router(tags=["messages"])

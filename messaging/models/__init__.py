@@ -2,6 +2,7 @@
 
 from messaging.models.bulk import Bulk, BulkRecipient, BulkState, RecipientState
 from messaging.models.chat import Chat, ContactPause
+from messaging.models.dispatch import DispatcherLease, SessionTold, StreamReader
 from messaging.models.event import Event, EventCursor, EventKind
 from messaging.models.media import Media, MediaState
 from messaging.models.message import Direction, IdempotencyKey, Message, OnUncertain, Receipt
@@ -11,6 +12,7 @@ from messaging.models.webhook import Delivery, DeliveryState, WebhookEndpoint
 
 __all__ = [
     "Ask", "AutoReply", "AutoReplySent", "Bulk", "BulkRecipient", "BulkState", "Chat", "ContactPause", "Delivery",
-    "DeliveryState", "Direction", "Event", "EventCursor", "EventKind", "HostRequest", "IdempotencyKey", "Match",
-    "Media", "MediaState", "Message", "OnUncertain", "PacingRule", "Receipt", "RecipientState", "WebhookEndpoint",
+    "DeliveryState", "Direction", "DispatcherLease", "Event", "EventCursor", "EventKind", "HostRequest",
+    "IdempotencyKey", "Match", "Media", "MediaState", "Message", "OnUncertain", "PacingRule", "Receipt",
+    "RecipientState", "SessionTold", "StreamReader", "WebhookEndpoint",
 ]  # fmt: skip

@@ -1,0 +1,21 @@
+"""What time does to messages: expired ones fail, uncertain ones that may be repeated are."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from messaging import hints
+from messaging.errors import sentence
+from messaging.models import Message
+
+_BATCH = 200
+
+
+def age(now: datetime) -> bool:
+    """Do both; return whether there was one."""
+    full = Message.objects.select_related("account", "chat", "media", "target")
+    expired = [message.fail("expired", sentence("expired")) for message in full.expired(now)[:_BATCH]]
+    resent = [message.resend(f"{message.queued_by} (uncertain)"[:150]) for message in full.to_resend(now)[:_BATCH]]
+    if any(resent):
+        hints.queued()
+    return bool(expired or resent)

@@ -1,0 +1,21 @@
+"""`manage.py run_dispatcher`: webhooks, bulk sends, files by address, automatic replies; until SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from messaging.dispatcher import Dispatcher
+from sessions_app.management.output import OurCommand
+
+
+class Command(OurCommand):
+    help = "Run the dispatcher: delivers webhooks, feeds bulk sends, fetches files, answers keywords, until SIGTERM."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        os.umask(0o077)
+        dispatcher = Dispatcher()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: dispatcher.stop())
+        dispatcher.run()
