@@ -47,7 +47,7 @@ def accept(account: Account, body: dict[str, Any], *, by: str, api_key: ApiKey |
     kind = Kind(body["kind"])
     jid = jid_of(body["to"])
     content = content_of(kind, body)
-    file = _file(kind, body["media"], api_key) if kind in MEDIA else None
+    file = file_of(kind, body["media"], api_key) if kind in MEDIA else None
     with transaction.atomic():
         chat = Chat.objects.of(account, jid)
         if chat.is_absent(now):
@@ -138,8 +138,11 @@ def _target(kind: Kind, chat: Chat, body: dict[str, Any]) -> Message | None:
     return target
 
 
-def _file(kind: Kind, given: dict[str, Any], api_key: ApiKey | None) -> Media:
-    """Return the file of a message: one uploaded before, one from the body, or one to be fetched (not saved yet)."""
+def file_of(kind: Kind, given: dict[str, Any], api_key: ApiKey | None) -> Media:
+    """Return the file of a message: one uploaded before, one from the body, or one to be fetched.
+
+    Where it has no id yet, whoever stores the message saves it, in the same transaction. Raises Refused.
+    """
     sources = [name for name in ("id", "base64", "url") if given.get(name) is not None]
     if len(sources) != 1:
         raise Refused("media_missing")

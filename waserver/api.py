@@ -9,7 +9,7 @@ from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
 
-from messaging.api import accounts, contacts, media, messages, problems
+from messaging.api import accounts, bulks, contacts, events, media, messages, problems, webhooks
 from messaging.api.problems import CONTENT_TYPE, problem
 from messaging.errors import Refused
 
@@ -42,7 +42,9 @@ class Api(NinjaAPI):
 
 api = Api(title="waserver", version="1", description=_DESCRIPTION, urls_namespace="api", docs_url="/docs")
 problems.install(api)
-for router in (accounts.router, messages.router, media.router, contacts.router):
+for router in (
+    accounts.router, messages.router, media.router, bulks.router, contacts.router, events.router, webhooks.router,
+):
     api.add_router("", router)
 
 

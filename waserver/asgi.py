@@ -1,6 +1,7 @@
 """The web process: HTTP by Django, WebSockets by channels."""
 
 import os
+from typing import Any
 
 from django.core.asgi import get_asgi_application
 
@@ -13,14 +14,20 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from django.conf import settings  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from messaging.consumers import EventConsumer  # noqa: E402
 from monitoring.consumers import HealthConsumer  # noqa: E402
 from sessions_app.consumers import SessionConsumer  # noqa: E402
 from waserver.limits import BodyLimit  # noqa: E402
 
-websocket = URLRouter([path("ws/sessions/", SessionConsumer.as_asgi()), path("ws/health/", HealthConsumer.as_asgi())])
-application = ProtocolTypeRouter(
-    {
-        "http": BodyLimit(http, settings.API_MAX_BODY),
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(websocket)),
-    }
-)
+pages = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([
+    path("ws/sessions/", SessionConsumer.as_asgi()), path("ws/health/", HealthConsumer.as_asgi()),
+])))  # fmt: skip
+programs = URLRouter([path("ws/events/", EventConsumer.as_asgi())])
+
+
+async def websocket(scope: Any, receive: Any, send: Any) -> None:
+    """Lead browsers' sockets through origin and log-in; a program's carries its key and has no origin."""
+    await (programs if scope["path"].startswith("/ws/events/") else pages)(scope, receive, send)
+
+
+application = ProtocolTypeRouter({"http": BodyLimit(http, settings.API_MAX_BODY), "websocket": websocket})

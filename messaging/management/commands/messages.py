@@ -1,0 +1,142 @@
+"""`manage.py messages send|list|retry`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from accounts.models import Account
+from messaging.accept import accept, fitting
+from messaging.errors import Refused
+from messaging.kinds import MEDIA, Kind
+from messaging.models import Message
+from messaging.rendering import message_body
+from messaging.sniff import ENOUGH
+from messaging.states import AT_REST, MessageState
+from sessions_app.management.output import OurCommand
+
+_ACTOR = "manage.py"
+LATE = 3
+
+
+class Command(OurCommand):
+    help = (
+        "Send, list and retry messages. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, "
+        "3 the outcome did not come within --wait seconds."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commands = parser.add_subparsers(dest="what", required=True)
+        send = commands.add_parser("send", help="send a text, or a file with --file")
+        send.add_argument("account", help="label or id of the account that sends")
+        send.add_argument("to", help="a phone number, or the address of a group (…@g.us)")
+        send.add_argument("text", nargs="?", default="", help="the text, or the caption of the file")
+        send.add_argument("--file", default="", help="a file to send as a document, or as --kind says")
+        send.add_argument("--kind", default="document", choices=sorted(MEDIA))
+        send.add_argument("--wait", type=float, default=0, help="seconds to wait for the outcome (0: do not wait)")
+        listing = commands.add_parser("list", help="the newest messages first")
+        listing.add_argument("--account", default="", help="label or id")
+        listing.add_argument("--state", default="", choices=["", *MessageState], help="only those in this state")
+        listing.add_argument("--limit", type=int, default=50)
+        retry = commands.add_parser("retry", help="queue failed or uncertain messages again")
+        retry.add_argument("ids", nargs="*", type=int, metavar="ID")
+        retry.add_argument("--failed", action="store_true", help="every failed message of --account")
+        retry.add_argument("--account", default="")
+        retry.add_argument("--yes", action="store_true", help="uncertain ones too: they may then arrive twice")
+        for command in (send, listing, retry):
+            command.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, f"_{options['what']}")(options)
+
+    def _send(self, options: dict[str, Any]) -> None:
+        account = _account(options["account"])
+        body: dict[str, Any] = {"to": options["to"], "kind": "text", "text": options["text"], "mentions": [],
+                                "preview": False}  # fmt: skip
+        try:
+            if options["file"]:
+                message = self._send_file(account, body, options)
+            elif not options["text"].strip():
+                raise CommandError("There is nothing to send: give a text, or --file.")
+            else:
+                message = accept(account, body, by=_ACTOR)
+        except Refused as refused:
+            raise CommandError(refused.sentence) from None
+        self._wait(message, options)
+        self._show([message], options)
+        if message.state == MessageState.FAILED:
+            raise CommandError(message.error)
+
+    def _send_file(self, account: Account, body: dict[str, Any], options: dict[str, Any]) -> Message:
+        import base64
+
+        file = Path(options["file"])
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
+        kind = Kind(options["kind"])
+        fitting(kind, data[:ENOUGH], "")
+        del body["text"], body["mentions"], body["preview"]
+        body |= {"kind": kind, "media": {"base64": base64.b64encode(data).decode(), "filename": file.name}}
+        if kind in (Kind.IMAGE, Kind.VIDEO, Kind.DOCUMENT):
+            body["caption"] = options["text"]
+        return accept(account, body, by=_ACTOR)
+
+    def _wait(self, message: Message, options: dict[str, Any]) -> None:
+        until = time.monotonic() + options["wait"]
+        while options["wait"] and MessageState(message.state) not in AT_REST:
+            if time.monotonic() > until:
+                raise CommandError(f"Message {message.pk} is still {message.state}.", returncode=LATE)
+            time.sleep(0.2)
+            message.refresh_from_db()
+
+    def _list(self, options: dict[str, Any]) -> None:
+        rows = Message.objects.select_related("chat", "media", "account")
+        if options["account"]:
+            rows = rows.filter(account=_account(options["account"]))
+        if options["state"]:
+            rows = rows.filter(state=options["state"])
+        self._show(list(rows[: max(1, options["limit"])]), options)
+
+    def _retry(self, options: dict[str, Any]) -> None:
+        rows = Message.objects.select_related("chat", "media", "account", "target")
+        if options["failed"]:
+            rows = rows.filter(state=MessageState.FAILED)
+            rows = rows.filter(account=_account(options["account"])) if options["account"] else rows
+        elif options["ids"]:
+            rows = rows.filter(pk__in=options["ids"])
+        else:
+            raise CommandError("Say which: ids, or --failed.")
+        chosen = list(rows.order_by("pk"))
+        if not options["yes"] and any(message.state == MessageState.UNCERTAIN for message in chosen):
+            raise CommandError("An uncertain message may arrive twice when it is sent again. Say so with --yes.")
+        queued = [message for message in chosen if message.resend(_ACTOR)]
+        self._show(queued, options)
+        if len(queued) < max(len(options["ids"]), 1) and not options["failed"]:
+            raise CommandError(f"{len(queued)} queued again; the others are not failed, uncertain or cancelled.")
+
+    def _show(self, rows: list[Message], options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.print_json([message_body(row) for row in rows])
+            return
+        for row in rows:
+            arrow = "→" if row.is_out else "←"
+            words = row.text.replace("\n", " ")[:40]
+            head = f"{row.pk:>8}  {row.account.label:<20} {arrow} {row.chat!s:<24} {row.state:<10} {row.kind:<9}"
+            self.stdout.write(f"{head} {words} {row.error}".rstrip())
+
+
+def _account(text: str) -> Account:
+    rows = Account.objects.select_related("session")
+    found = rows.filter(label=text).first()
+    if found is None and text.isdigit() and len(text) < 10:
+        found = rows.filter(pk=int(text)).first()
+    if found is None:
+        raise CommandError(f"There is no account “{text}”: `manage.py accounts list` shows all.")
+    return found
+
+
