@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Field, Router, Schema, Status
+from pydantic import StrictBool
 
 from accounts.models import Account
 from messaging.addresses import digits_of
@@ -33,7 +34,7 @@ class AccountIn(In):
     label: Annotated[Name, Field(max_length=80, examples=["Front office"])]
     phone: Annotated[Number, Field(description="Accept only the phone with this number.")] = ""
     proxy: Annotated[str, Field(max_length=300, description="http://… or socks5://…, for it alone."), Clean] = ""
-    important: bool = False
+    important: StrictBool = False
 
 
 class SessionOut(Schema):

@@ -42,7 +42,7 @@ class BulkIn(In):
     text: Annotated[Text | None, Field(examples=["{Hi|Hello} {{name}}, your order is ready."])] = None
     caption: Caption = ""
     media: MediaIn | None = None
-    recipients: Annotated[list[RecipientIn], Field(min_length=1, max_length=MOST)]
+    recipients: Annotated[list[RecipientIn], Field(min_length=1, description=f"At most {MOST:,}.")]
     send_at: Time | None = None
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from ninja import Field, Schema
-from pydantic import AfterValidator, AwareDatetime, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, StrictBool
 
 from messaging.api.paging import Id
 
@@ -86,7 +86,7 @@ class TextIn(Base):
     kind: Literal["text"] = "text"
     text: Annotated[Text, Field(examples=["Hello!"])]
     mentions: Annotated[list[Number], Field(max_length=50)] = []
-    preview: Annotated[bool, Field(description="Show a preview of a link in the text.")] = False
+    preview: Annotated[StrictBool, Field(description="Show a preview of a link in the text.")] = False
 
 
 class ImageIn(Base):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Field, Query, Router, Schema, Status
+from pydantic import StrictBool
 
 from messaging import outgoing
 from messaging.api.auth import MANAGE, account_of, key_of, reachable_accounts
@@ -45,7 +46,7 @@ class WebhookPatch(In):
     url: Url | None = None
     events: Events | None = None
     description: Description | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
 
 
 class WebhookOut(Schema):
