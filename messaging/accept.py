@@ -90,7 +90,7 @@ def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_
 
 
 def _earlier(key: str, body_hash: str, api_key: ApiKey, now: datetime) -> Message | None:
-    row = IdempotencyKey.objects.filter(api_key=api_key, key=key).select_related("message__chat").first()
+    row = IdempotencyKey.objects.filter(api_key=api_key, key=key).first()
     if row is None:
         return None
     if now - row.created_at >= IdempotencyKey.LIFETIME:
@@ -98,7 +98,7 @@ def _earlier(key: str, body_hash: str, api_key: ApiKey, now: datetime) -> Messag
         return None
     if row.body_hash != body_hash:
         raise Refused("idempotency_conflict")
-    return row.message
+    return Message.objects.select_related("chat", "media").get(pk=row.message_id)
 
 
 def content_of(kind: Kind, body: dict[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,7 @@ CATALOGUE: dict[str, Trouble] = {
     "webhook_disabled": Trouble(409, lazy("Webhook disabled"), lazy("Enable this webhook first.")),
     # our own faults
     "internal_error": Trouble(500, lazy("Internal error"), lazy("This is a fault of the server; it has been logged.")),
+    "too_busy": Trouble(503, lazy("Busy"), lazy("Too many callers wait for session hosts already; try again.")),
     "database_busy": Trouble(
         503, lazy("Busy"), lazy("The database is busy; nothing was stored. Try again with the same Idempotency-Key.")),
     # only a message meets these

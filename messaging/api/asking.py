@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,8 @@ from sessions_app.states import State
 #: How long a caller waits for a host.
 PATIENCE = timedelta(seconds=15)
 _LOOK_EVERY = 0.1  # seconds
+#: Callers that may wait at once in this process.
+_waiters = threading.BoundedSemaphore(12)
 
 
 def ask(account: Account, what: Ask, **arguments: Any) -> dict[str, Any]:
@@ -25,7 +28,15 @@ def ask(account: Account, what: Ask, **arguments: Any) -> dict[str, Any]:
     session = account.session
     if session.state != State.CONNECTED or session.is_stale(timezone.now()):
         raise Refused("account_offline")
-    request = HostRequest.put(account, what, arguments, PATIENCE)
+    if not _waiters.acquire(blocking=False):
+        raise Refused("too_busy", headers={"Retry-After": "1"})
+    try:
+        return _answer(HostRequest.put(account, what, arguments, PATIENCE))
+    finally:
+        _waiters.release()
+
+
+def _answer(request: HostRequest) -> dict[str, Any]:
     until = time.monotonic() + PATIENCE.total_seconds()
     while time.monotonic() < until:
         time.sleep(_LOOK_EVERY)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from django.core import signing
-from django.http import FileResponse, HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
+from django.utils.http import content_disposition_header
 from ninja import File, Router, Status
 from ninja.files import UploadedFile
 from pydantic import Field
@@ -41,7 +41,7 @@ def upload(
 
 @router.get("/media/{token}", auth=None, response={200: bytes, **documented(410)}, summary="Download a file",
             openapi_extra={"responses": {200: {"content": {"application/octet-stream": {}}}}})  # fmt: skip
-def download(request: HttpRequest, token: Annotated[str, Field(max_length=200)]) -> HttpResponseBase:
+def download(request: HttpRequest, token: Annotated[str, Field(max_length=200)]) -> HttpResponse:
     """The address comes from a message's `media.url`; it carries its own permission and expires."""
     try:
         pk = media_of(token)
@@ -50,11 +50,14 @@ def download(request: HttpRequest, token: Annotated[str, Field(max_length=200)])
     except signing.BadSignature:
         raise Refused("not_found") from None
     media = Media.objects.filter(pk=pk, state=MediaState.STORED).first()
-    if media is None or not media.path or not media.file.exists():
+    if media is None or not media.path:
         raise Refused("media_gone")
-    inline = media.mime.startswith(_INLINE)
-    answer = FileResponse(media.file.open("rb"), content_type=media.mime, filename=media.name or media.sha256[:16],
-                          as_attachment=not inline)  # fmt: skip
+    try:
+        answer = HttpResponse(media.read(), content_type=media.mime)
+    except FileNotFoundError:
+        raise Refused("media_gone") from None
+    shown = content_disposition_header(not media.mime.startswith(_INLINE), media.name or media.sha256[:16])
+    answer["Content-Disposition"] = shown or "attachment"
     answer["X-Content-Type-Options"] = "nosniff"
     answer["Content-Security-Policy"] = "default-src 'none'; sandbox"
     answer["Cache-Control"] = "private, max-age=3600"
