@@ -69,6 +69,20 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
         Entry("monitoring.alertchannel", "notifications_active"),
         Entry("monitoring.alertdelivery", "outgoing_mail"),
     )),
+    (lazy("Messages"), (
+        Entry("messaging.chat", "forum"),
+        Entry("messaging.message", "chat"),
+        Entry("messaging.bulk", "campaign"),
+        Entry("messaging.autoreply", "quickreply"),
+        Entry("messaging.pacingrule", "speed"),
+        Entry("messaging.contactpause", "pause_circle"),
+    )),
+    (lazy("API and webhooks"), (
+        Entry("accounts.apikey", "key"),
+        Entry("messaging.webhookendpoint", "webhook"),
+        Entry("messaging.delivery", "outbox"),
+        Entry("messaging.event", "list_alt"),
+    )),
     (lazy("Jobs and policy"), (
         Entry("sessions_app.retryrule", "update"),
         Entry("sessions_app.job", "event_repeat"),
