@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('monitoring', '0003_alerts'),
+        ('monitoring', '0004_forecasts'),
     ]
 
     operations = [
