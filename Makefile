@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 4
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow e2e drill demo check chaos
+.PHONY: run setup dev test test-slow e2e drill demo check chaos translations
 
 run: setup
 	@exec $(PY) manage.py server run
@@ -46,6 +46,9 @@ drill: dev
 
 demo: dev
 	@exec $(PY) -m tests.demo
+
+translations: dev
+	$(PY) -m tests.translations
 
 check: dev
 	$(VENV)/bin/ruff check .

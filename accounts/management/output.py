@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError, ProgrammingError
+from django.utils.translation import gettext as _
 
 
 class OurCommand(BaseCommand):
@@ -18,8 +19,10 @@ class OurCommand(BaseCommand):
             return super().execute(*args, **options)
         except (OperationalError, ProgrammingError) as error:
             if "no such table" in str(error) or "doesn't exist" in str(error):
-                raise CommandError("The database is not set up: run `make run`, or `manage.py migrate`.") from None
-            raise CommandError(f"The database does not answer: {error}. Check DATABASE_URL.") from None
+                raise CommandError(_("The database is not set up: run `make run`, or `manage.py migrate`.")) from None
+            raise CommandError(
+                _("The database does not answer: %(error)s. Check DATABASE_URL.") % {"error": error}
+            ) from None
 
     def print_json(self, value: Any) -> None:
         """Print it as JSON."""

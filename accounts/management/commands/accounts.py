@@ -6,6 +6,8 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
 from accounts import proxy
 from accounts.management.output import OurCommand
@@ -13,18 +15,18 @@ from accounts.models import Account
 
 
 class Command(OurCommand):
-    help = "Add an account, or list them. Exit codes: 0 done, 1 refused, 2 wrong usage."
+    help = lazy("Add an account, or list them. Exit codes: 0 done, 1 refused, 2 wrong usage.")  # type: ignore[assignment]
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="what", required=True)
-        add = commands.add_parser("add", help="add an account; pair it with `manage.py sessions pair LABEL`")
+        add = commands.add_parser("add", help=_("add an account; pair it with `manage.py sessions pair LABEL`"))
         add.add_argument("label")
-        add.add_argument("--phone", default="", help="accept only the phone with this number")
+        add.add_argument("--phone", default="", help=_("accept only the phone with this number"))
         add.add_argument("--proxy", default="", help="http://user:password@host:port or socks5://host:port")
-        add.add_argument("--important", action="store_true", help="connect it first when many start")
-        listing = commands.add_parser("list", help="list the accounts")
+        add.add_argument("--important", action="store_true", help=_("connect it first when many start"))
+        listing = commands.add_parser("list", help=_("list the accounts"))
         for command in (add, listing):
-            command.add_argument("--json", action="store_true", help="print JSON")
+            command.add_argument("--json", action="store_true", help=_("print JSON"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         rows = [self._add(options)] if options["what"] == "add" else list(Account.objects.all())

@@ -12,6 +12,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
 from accounts import phone
 from sessions_app.explanations import explain
@@ -22,32 +24,36 @@ from sessions_app.states import NEEDS_PAIRING, State
 _ACTOR = "manage.py"
 #: Exit code: the state wished for was not reached in time.
 LATE = 3
+_WHAT = {
+    "show": lazy("one session"), "start": lazy("connect it"), "stop": lazy("disconnect it, keep its keys"),
+    "restart": lazy("stop and start it"), "logout": lazy("unlink it at WhatsApp"),
+    "pair": lazy("show a QR code, or with --phone an 8-character code"),
+}  # fmt: skip
 _REST = frozenset({State.STOPPED, State.BANNED, State.OUTDATED}) | NEEDS_PAIRING
 
 
 class Command(OurCommand):
-    help = (
+    help = lazy(  # type: ignore[assignment]
         "Look at sessions and ask things of them; ID is a session's id, its account's label or its number. "
         "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reached within --wait seconds."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="what", required=True)
-        commands.add_parser("list", help="all sessions")
-        for what, text in (("show", "one session"), ("start", "connect it"), ("stop", "disconnect it, keep its keys"),
-                           ("restart", "stop and start it"), ("logout", "unlink it at WhatsApp"),
-                           ("pair", "show a QR code, or with --phone an 8-character code")):  # fmt: skip
-            command = commands.add_parser(what, help=text)
+        commands.add_parser("list", help=_("all sessions"))
+        for what, text in _WHAT.items():
+            command = commands.add_parser(what, help=str(text))
             command.add_argument("id")
             if what not in ("show",):
                 command.add_argument("--wait", type=float, default=300 if what == "pair" else 30,
-                                     help="seconds to wait for the outcome (0: do not wait)")  # fmt: skip
+                                     help=_("seconds to wait for the outcome (0: do not wait)"))  # fmt: skip
             if what == "logout":
-                command.add_argument("--yes", action="store_true", help="do not ask")
+                command.add_argument("--yes", action="store_true", help=_("do not ask"))
             if what == "pair":
-                command.add_argument("--phone", default="", help="pair with this number and a code instead of a QR")
+                command.add_argument("--phone", default="",
+                                     help=_("pair with this number and a code instead of a QR"))  # fmt: skip
         for command in commands.choices.values():
-            command.add_argument("--json", action="store_true", help="print JSON")
+            command.add_argument("--json", action="store_true", help=_("print JSON"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["what"] == "list":
@@ -68,7 +74,7 @@ class Command(OurCommand):
 
     def _start(self, session: Session, options: dict[str, Any]) -> None:
         if session.state in NEEDS_PAIRING:
-            raise CommandError(f"{session} is not paired: run `manage.py sessions pair {session.pk}`.")
+            raise CommandError(_unpaired(session))
         command = session.request_start(_ACTOR)
         self._wait(session, options, lambda row: row.state == State.CONNECTED, command)
 
@@ -78,7 +84,7 @@ class Command(OurCommand):
 
     def _restart(self, session: Session, options: dict[str, Any]) -> None:
         if session.state in NEEDS_PAIRING:
-            raise CommandError(f"{session} is not paired: run `manage.py sessions pair {session.pk}`.")
+            raise CommandError(_unpaired(session))
         before, command = timezone.now(), session.request_restart(_ACTOR)
         self._wait(session, options, lambda row: row.state == State.CONNECTED and bool(
             row.connected_at and row.connected_at > before), command)  # fmt: skip
@@ -86,9 +92,10 @@ class Command(OurCommand):
     def _logout(self, session: Session, options: dict[str, Any]) -> None:
         if not options["yes"]:
             if not sys.stdin.isatty():
-                raise CommandError("Log out for good? The phone then has to be paired again. Say so with --yes.")
-            if input(f"Log {session} out at WhatsApp? It has to be paired again afterwards. [y/N] ").lower() != "y":
-                raise CommandError("Nothing was done.")
+                raise CommandError(_("Log out for good? The phone then has to be paired again. Say so with --yes."))
+            question = _("Log %(session)s out at WhatsApp? It has to be paired again afterwards. [y/N]")
+            if input(question % {"session": session} + " ").lower() != "y":
+                raise CommandError(_("Nothing was done."))
         command = session.request_logout(_ACTOR)
         self._wait(session, options, lambda row: row.state == State.LOGGED_OUT, command)
 
@@ -114,14 +121,15 @@ class Command(OurCommand):
             self._wait(session, options, over, command)
         except KeyboardInterrupt:
             session.cancel_pairing(_ACTOR)
-            raise CommandError("The pairing was cancelled.") from None
+            raise CommandError(_("The pairing was cancelled.")) from None
 
     def _draw(self, row: Session) -> None:
         if row.qr_text:
             segno.make_qr(row.qr_text, error="l").terminal(compact=True)
-            self.stdout.write("WhatsApp › Linked devices › Link a device, and scan this. Ctrl-C cancels.")
+            self.stdout.write(_("WhatsApp › Linked devices › Link a device, and scan this. Ctrl-C cancels."))
         elif row.pair_code:
-            self.stdout.write(f"WhatsApp › Linked devices › Link with phone number: {row.pair_code}")
+            text = _("WhatsApp › Linked devices › Link with phone number: %(code)s")
+            self.stdout.write(text % {"code": row.pair_code})
 
     def _wait(self, session: Session, options: dict[str, Any], done: Callable[[Session], bool],
               command: SessionCommand | None = None) -> None:  # fmt: skip
@@ -129,7 +137,7 @@ class Command(OurCommand):
         if not options["wait"]:
             return
         if not Host.objects.live(timezone.now()).exists():
-            raise CommandError("Noted, but no session host is running: start the server with `make run`.")
+            raise CommandError(_("Noted, but no session host is running: start the server with `make run`."))
         until = time.monotonic() + options["wait"]
         while True:
             row = Session.objects.select_related("account", "host").get(pk=session.pk)
@@ -140,7 +148,8 @@ class Command(OurCommand):
                 if command.error:
                     raise CommandError(command.error)
             if time.monotonic() > until:
-                raise CommandError(f"Not reached within {options['wait']:.0f} s: {_line(row)}", returncode=LATE)
+                late = _("Not reached within %(seconds).0f s: %(line)s")
+                raise CommandError(late % {"seconds": options["wait"], "line": _line(row)}, returncode=LATE)
             time.sleep(0.2)
 
 
@@ -152,7 +161,7 @@ def find(text: str) -> Session:
         wanted |= Q(pk=int(text))
     found = Session.objects.select_related("account", "host").filter(wanted).first()
     if found is None:
-        raise CommandError(f"There is no session “{text}”: `manage.py sessions list` shows all.")
+        raise CommandError(_("There is no session “%(text)s”: `manage.py sessions list` shows all.") % {"text": text})
     return found
 
 
@@ -165,6 +174,12 @@ def shown(row: Session) -> dict[str, Any]:
         "what_to_do": explanation.what_to_do, "retry_at": row.retry_at, "qr": row.qr_text, "pair_code": row.pair_code,
         "host": row.host.name if row.host else None, "epoch": row.lease_epoch, "connected_at": row.connected_at,
         "push_name": row.push_name, "platform": row.platform, "attempts": row.attempts,
+    }  # fmt: skip
+
+
+def _unpaired(session: Session) -> str:
+    return _("%(session)s is not paired: run `manage.py sessions pair %(id)d`.") % {
+        "session": session, "id": session.pk,
     }  # fmt: skip
 
 
