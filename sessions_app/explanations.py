@@ -97,6 +97,8 @@ TABLE: dict[tuple[State, str], tuple[Any, Any]] = {
     (State.WAITING, "refused"): (lazy("WhatsApp refused the log-in%(code)s; next attempt at %(retry)s."), _SELF),
     (State.WAITING, "connect_timeout"): (
         lazy("The log-in took longer than two minutes; next attempt at %(retry)s."), _SELF),
+    (State.WAITING, "query_timeout"): (
+        lazy("WhatsApp did not answer a request for two minutes; next attempt at %(retry)s."), _SELF),
     (State.WAITING, "probe_failed"): (
         lazy("WhatsApp no longer answered on an open connection; next attempt at %(retry)s."), _SELF),
     (State.WAITING, "client_died"): (lazy("The client library ended: %(error)s Next attempt at %(retry)s."), _SELF),

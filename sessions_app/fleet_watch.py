@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 #: The observations that count as a failure of a session.
 FAILURES = frozenset({Kind.REPLACED, Kind.BANNED, Kind.OUTDATED, Kind.CONNECT_FAILED, Kind.CLIENT_DIED,
-                      Kind.PROBE_FAILED, Kind.GRACE_ENDED, Kind.CONNECT_TIMEOUT})  # fmt: skip
+                      Kind.PROBE_FAILED, Kind.GRACE_ENDED, Kind.CONNECT_TIMEOUT, Kind.QUERY_TIMEOUT})  # fmt: skip
 
 
 @cache

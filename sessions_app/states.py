@@ -56,6 +56,7 @@ TRANSITIONS: dict[Kind, dict[State, State]] = {
     Kind.KEEPALIVE_TIMEOUT: {},
     Kind.KEEPALIVE_RESTORED: {},
     Kind.PROBE_FAILED: _to(State.WAITING, LIVE),
+    Kind.QUERY_TIMEOUT: _to(State.WAITING, LIVE),
     Kind.GRACE_ENDED: _to(State.WAITING, LIVE),
     Kind.CONNECT_TIMEOUT: _to(State.WAITING, LIVE),
     Kind.STOPPED: _to(State.STOPPED, _PAIRED),

@@ -311,7 +311,7 @@ def _nothing(c: _Context) -> None:
 _REASONS = {
     Kind.REPLACED: "conflict", Kind.GRACE_ENDED: "dropped", Kind.CONNECT_TIMEOUT: "connect_timeout",
     Kind.PROBE_FAILED: "probe_failed", Kind.CLIENT_DIED: "client_died", Kind.BANNED: "banned",
-    Kind.OUTDATED: "outdated",
+    Kind.OUTDATED: "outdated", Kind.QUERY_TIMEOUT: "query_timeout",
 }  # fmt: skip
 
 #: These have something to say whether or not the state changes.
@@ -332,6 +332,7 @@ _STEPS: dict[Kind, Callable[[_Context], None]] = {
     Kind.KEEPALIVE_TIMEOUT: _nothing,
     Kind.KEEPALIVE_RESTORED: _nothing,
     Kind.PROBE_FAILED: _failed,
+    Kind.QUERY_TIMEOUT: _failed,
     Kind.GRACE_ENDED: _failed,
     Kind.CONNECT_TIMEOUT: _failed,
     Kind.STOPPED: _stopped,

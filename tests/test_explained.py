@@ -15,7 +15,7 @@ from sessions_app.host.decision import Act
 from sessions_app.live_back import live_back
 from sessions_app.models import Host, Session, SessionEvent
 from sessions_app.models.event import OWN_KINDS
-from sessions_app.timeline import BECAUSE, timeline
+from sessions_app.timeline import BECAUSE, line
 from sessions_app.whatsapp.client import Kind
 from tests.test_host import Running, fresh, paired, running, until, wait_for
 
@@ -54,8 +54,7 @@ def test_every_act_leaves_an_event_or_says_why_not() -> None:
 
 
 def lines(session: Session, kind: str) -> list[str]:
-    shown = zip(timeline(session), session.events.order_by("-id"), strict=True)
-    return [line.text for line, event in shown if event.kind == kind]
+    return [line(event).text for event in session.events.order_by("-id") if event.kind == kind]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from sessions_app.host.host import SessionHost
+from sessions_app.live_back import live_back
 from sessions_app.models import Host, Session, SessionCommand, SessionEvent
 from sessions_app.whatsapp.client import Kind, Observation
 from sessions_app.whatsapp.fake import FakeWhatsApp
@@ -309,6 +310,30 @@ def test_important_accounts_come_first() -> None:
         Session.objects.filter(pk=session.pk).update(due_at=now)
     first = Session.objects.claimable(now).order_by("-account__important", "due_at").first()
     assert str(first) == "b"
+
+
+def test_two_ticks_at_once_start_one_client(running: Running) -> None:
+    row = paired(running)
+    running.start("host-2")
+    row.request_stop("ana")
+    until(row, "stopped", host=None)
+    starts = len(running.fake.server.starts)
+    Account.objects.update(desired="online")
+    Session.objects.update(due_at=None, checked_at=None, state="waiting")
+
+    def tick() -> None:
+        live_back(timezone.now())
+        connection.close()
+
+    ticks = [threading.Thread(target=tick) for _ in range(4)]
+    for thread in ticks:
+        thread.start()
+    for thread in ticks:
+        thread.join(10)
+    until(row, "connected")
+    time.sleep(0.3)
+    assert len(running.fake.server.starts) == starts + 1
+    assert SessionEvent.objects.filter(session=row, kind="marked").count() == 1
 
 
 def test_two_hosts_cannot_claim_one_session() -> None:

@@ -258,6 +258,7 @@ CONNECT_TIMEOUT = _seconds("CONNECT_TIMEOUT", 120)
 QUERY_TIMEOUT = _seconds("QUERY_TIMEOUT", 120)
 KEEPALIVE_CHECK = _seconds("KEEPALIVE_CHECK", 45)  # silence after which a connection is probed
 PROBE_TIMEOUT = _seconds("PROBE_TIMEOUT", 30)
+RETRY_REQUEST_DELAY = _seconds("RETRY_REQUEST_DELAY", 5)  # before an unanswered probe is said once more
 LIVE_BACK_THROTTLE = _seconds("LIVE_BACK_THROTTLE", 30)
 PAIRING_WINDOW = _seconds("PAIRING_WINDOW", 300)
 RECONNECT_GRACE = _seconds("RECONNECT_GRACE", 8)

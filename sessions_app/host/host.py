@@ -232,10 +232,12 @@ class SessionHost:
                 Session.objects.filter(pk=row.pk, host=self._row, due_at=row.due_at).update(
                     due_at=None, version=F("version") + 1
                 )
+        # Asked before the rows are read: one whose step ends meanwhile has just finished the command it would be shown.
+        idle = {pk for pk, runner in self._runners.items() if runner.idle}
         open_commands = SessionCommand.objects.filter(finished_at=None, session__host=self._row).order_by("-id")
         commands = {command.session_id: command for command in open_commands}  # the oldest wins
         for pk, runner in self._runners.items():
-            runner.command = commands.get(pk)
+            runner.command = commands.get(pk) if pk in idle else None
 
     def _watch_fleet(self) -> None:
         """Right after failures, and as long as any session waits: look for a cause they have in common."""
@@ -256,6 +258,7 @@ class SessionHost:
     def _reconcile(self) -> None:
         starts = settings.HOST_CONCURRENT_STARTS - sum(r.starting for r in self._runners.values())
         for runner in sorted(self._runners.values(), key=lambda r: not r.row.account.important):
+            runner.end_overdue()
             if not runner.idle:
                 continue
             now = timezone.now()

@@ -71,6 +71,7 @@ class Runner:
         self._pairing: Pairing | None = None
         self._proxy = ""
         self._busy = self._probing = False
+        self._asked_at: float | None = None  # since when a request to WhatsApp waits for its answer
         self._pending = 0  # observations not yet written
         self._run = 0  # observations of an earlier client or pairing do not count
         self._drops: deque[float] = deque(maxlen=10)
@@ -115,6 +116,15 @@ class Runner:
             silent=client.silent_for() if client is not None and not self._probing else timedelta(),
             held=verdict.held_by.id if verdict.held_by else 0, held_noted=self._held_noted,
         )  # fmt: skip
+
+    def end_overdue(self) -> None:
+        """End the client that has waited for an answer longer than the query time-out: it gets an error then."""
+        asked, client = self._asked_at, self._client
+        if asked is None or client is None or time.monotonic() - asked < settings.QUERY_TIMEOUT.total_seconds():
+            return
+        self._asked_at = None
+        self.note(Kind.QUERY_TIMEOUT, 408)
+        threading.Thread(target=client.stop, daemon=True).start()  # the pool's threads may all be waiting
 
     def carry_out(self, act: Act, now: datetime) -> None:
         """Begin a step."""
@@ -259,7 +269,11 @@ class Runner:
         self._probing = True
 
         def probe() -> None:
+            # One answer may be lost on a bad line: asked twice, it is evidence.
             answered = client.probe(settings.PROBE_TIMEOUT)
+            if not answered and run == self._run:
+                time.sleep(settings.RETRY_REQUEST_DELAY.total_seconds())
+                answered = run != self._run or client.probe(settings.PROBE_TIMEOUT)
             self._probing = False
             if not answered and run == self._run:
                 self.note(Kind.PROBE_FAILED, 408, silent=round(silent.total_seconds()))
@@ -293,10 +307,13 @@ class Runner:
 
         def log_out() -> None:
             try:
+                self._asked_at = time.monotonic()
                 client.logout()
             except WhatsAppError as error:
                 command.finish(timezone.now(), str(error))
                 return
+            finally:
+                self._asked_at = None
             self._drop_client()
             self.note(Kind.LOGGED_OUT, None, by=command.requester, on_connect=False)
             command.finish(timezone.now())

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     KEEPALIVE_TIMEOUT = "keepalive_timeout"  # detail: count
     KEEPALIVE_RESTORED = "keepalive_restored"
     PROBE_FAILED = "probe_failed"  # (host) an active round trip went unanswered; 408
+    QUERY_TIMEOUT = "query_timeout"  # (host) a request was not answered within the query time-out; 408
     GRACE_ENDED = "grace_ended"  # (host) the library's own reconnect had its 8 s; 408
     CONNECT_TIMEOUT = "connect_timeout"  # (host) no log-in within the connect time-out; 408
     STOPPED = "stopped"  # (host) a client was stopped on purpose; detail: reason
