@@ -19,6 +19,7 @@ from monitoring.cards import Card, cards
 from monitoring.evaluation import Level
 from monitoring.levels import LEVELS, SEVERITIES, Sign
 from monitoring.models import HealthSample, Incident, IncidentEntry, Severity
+from sessions_app import overview
 
 #: What is needed to see cards and incidents.
 VIEW = "monitoring.view_incident"
@@ -40,6 +41,8 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add what the index shows to those who may see it. unfold's DASHBOARD_CALLBACK."""
     if isinstance(request.user, User) and request.user.has_perm(VIEW):
         context |= shown(timezone.now())
+    if isinstance(request.user, User) and request.user.has_perm("accounts.view_account"):
+        context["overview"] = overview.context(timezone.now())
     return context
 
 

@@ -94,3 +94,11 @@ def test_the_page_shows_it_and_fetches_it_again(healthy: None, client: Client) -
 def test_who_may_not_see_accounts_sees_no_overview(client: Client) -> None:
     client.force_login(User.objects.create_user("ben", is_staff=True))
     assert client.get(reverse("admin:account_overview")).status_code == 403
+
+
+def test_the_index_shows_it_too_to_those_who_may_see_accounts(client: Client) -> None:
+    sessions(1, state="waiting")
+    client.force_login(User.objects.create_superuser("ana"))
+    assert "No session host is running" in client.get(reverse("admin:index")).content.decode()
+    client.force_login(User.objects.create_user("ben", is_staff=True))
+    assert "No session host is running" not in client.get(reverse("admin:index")).content.decode()
