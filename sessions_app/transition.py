@@ -32,6 +32,9 @@ FIELDS = [
     "push_name", "platform", "paired_at",
 ]  # fmt: skip
 
+#: Stops nobody asked for on this session's account: they end no wait.
+_NOT_BY_STAFF = frozenset({"handed_over", "host_stopped", "host_restart"})
+
 #: What may stand in an event: never a QR text or a code.
 _EVIDENCE = ("reason", "error", "phone", "expected", "label", "expires_at", "on_connect", "count", "platform",
              "by", "quiet", "retry_at", "silent", "why", "affected", "trial")  # fmt: skip
@@ -174,6 +177,10 @@ def _logged_out(c: _Context) -> None:
 
 def _stopped(c: _Context) -> None:
     s = c.session
+    if c.before in FAILED and c.seen.detail.get("reason") in _NOT_BY_STAFF:
+        # It failed in the same moment as its client was stopped: the wait that follows from that goes on elsewhere.
+        c.target = None
+        return
     s.retry_at = s.connected_at = None
     if c.seen.detail.get("hold"):
         s.hold = str(c.seen.detail["hold"])

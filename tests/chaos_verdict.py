@@ -71,7 +71,7 @@ def early(events: list[SessionEvent]) -> Iterator[str]:
 
     earliest: datetime | None = None
     code = None
-    for event in events:
+    for position, event in enumerate(events):
         if event.kind in FAILURES:
             earliest, code = _time(event.evidence.get("retry_at")), event.code
         elif event.kind in ("reset", "pair_started") or (event.kind == "requested" and event.reason != "stop"):
@@ -79,7 +79,9 @@ def early(events: list[SessionEvent]) -> Iterator[str]:
         elif event.kind == "starting":
             # 405 is the one wait that ends early: when the fleet's one trial was accepted.
             if earliest is not None and code != 405 and (earliest - event.at).total_seconds() > _SLACK:
-                yield f"started at {event.at} though the policy said {earliest}"
+                story = events[max(0, position - 6) : position]
+                before = " ".join(f"{e.kind}/{e.reason}/{e.host_name}@{e.at:%S.%f}" for e in story)
+                yield f"started at {event.at} though the policy said {earliest}: {before}"
             earliest = None
 
 

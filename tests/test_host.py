@@ -17,6 +17,7 @@ from accounts.models import Account
 from sessions_app.host.host import SessionHost
 from sessions_app.live_back import live_back
 from sessions_app.models import Host, Session, SessionCommand, SessionEvent
+from sessions_app.transition import apply
 from sessions_app.whatsapp.client import Kind, Observation
 from sessions_app.whatsapp.fake import FakeWhatsApp
 
@@ -310,6 +311,16 @@ def test_important_accounts_come_first() -> None:
         Session.objects.filter(pk=session.pk).update(due_at=now)
     first = Session.objects.claimable(now).order_by("-account__important", "due_at").first()
     assert str(first) == "b"
+
+
+@pytest.mark.parametrize(("reason", "state"), [("host_restart", "waiting"), ("host_stopped", "waiting"),
+                                               ("handed_over", "waiting"), ("by_staff", "stopped")])  # fmt: skip
+def test_a_host_that_ends_does_not_end_the_wait_after_a_failure(reason: str, state: str) -> None:
+    row: Session = Account.objects.create(label="x").session
+    row.state, row.attempts, row.retry_at = "waiting", 1, timezone.now() + timedelta(seconds=8)
+    wait = row.retry_at
+    apply(row, Observation(Kind.STOPPED, None, {"reason": reason}), 0)
+    assert (row.state, row.retry_at) == (state, wait if state == "waiting" else None)
 
 
 def test_two_ticks_at_once_start_one_client(running: Running) -> None:
