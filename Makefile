@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 4
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow e2e drill demo check chaos translations
+.PHONY: run setup dev test test-slow e2e scale drill demo check chaos translations
 
 run: setup
 	@exec $(PY) manage.py server run
@@ -32,7 +32,10 @@ test-slow: dev
 	$(PY) -m pytest -m slow
 
 e2e: dev
-	$(PY) -m pytest -s -m browser tests/test_e2e.py
+	$(PY) -m pytest -s -m browser tests
+
+scale: dev
+	$(PY) -m pytest -s -m slow tests/test_scale.py
 
 # make chaos SEED=7 MINUTES=10: random faults over 30 sessions; the seed decides all of them
 SEED ?= 1

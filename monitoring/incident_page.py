@@ -72,7 +72,7 @@ def context(incident: Incident, now: datetime) -> dict[str, Any]:
         "resolved": moment(incident.resolved_at), "last_seen": moment(incident.last_breach_at),
         "facts": facts(incident.evidence), "subject_url": subject_url(incident),
         "advice": what_to_do(incident) if incident.is_open else "",
-        "metric": METRICS.get(incident.metric),
+        "about": incident.subject_label or (METRICS[incident.metric].label if incident.metric in METRICS else "–"),
         "folded": [(child, STATES[child.state]) for child in incident.folded.order_by("-id")[:50]],
         "lines": [Line(entry, moment(entry.at), facts({k: v for k, v in entry.evidence.items() if k != "action"}))
                   for entry in incident.entries.order_by("-id")[:200]],

@@ -95,6 +95,7 @@ class AccountAdmin(ModelAdmin):  # type: ignore[misc]
     list_filter = ["session__state", "desired", "owner"]
     search_fields = ["label", "phone", "session__push_name"]
     list_select_related = ["session__host", "owner"]
+    list_per_page = 50  # 100 rows of live cells take 0.25 s to render
     actions = ["start", "stop", "restart"]
     list_before_template = "sessions_app/list_before.html"
     change_form_outer_before_template = "sessions_app/detail.html"
