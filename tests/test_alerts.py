@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, time, timedelta
+from time import monotonic
 from typing import Any
 
+import psutil
 import pytest
 import time_machine
 from django.contrib.auth.models import Permission, User
@@ -14,7 +18,8 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from django_q.models import OrmQ
+from django_q.models import OrmQ, Schedule
+from django_q.tasks import async_task
 
 from monitoring import apprise_sender, causes
 from monitoring.alerts import job, notify
@@ -24,7 +29,8 @@ from monitoring.causes import CAUSES
 from monitoring.metrics import METRICS, Kind
 from monitoring.models import AlertChannel, AlertDelivery, Change, DeliveryState, EntryKind, Incident, Severity
 from monitoring.models.alert import FOLD, RETRY_DELAYS
-from tests.installation import Installation, free_port, wait_for
+from sessions_app.models import Job
+from tests.installation import ROOT, Installation, free_port, wait_for
 from tests.sinks import Sink, http_sink, smtp_sink, text_of
 
 pytestmark = pytest.mark.django_db
@@ -393,6 +399,31 @@ def test_the_job_delivers_to_a_real_sink_by_a_process_that_ends(installation: In
     assert sorted(states()) == ["queued", "sent", "sent"]
 
 
+def deliverers(installation: Installation) -> list[psutil.Process]:
+    family = psutil.Process(installation.programs["cluster"].pid).children(recursive=True)
+    return [one for one in family if one.status() != psutil.STATUS_ZOMBIE and "deliver_alerts" in one.cmdline()]
+
+
+@pytest.mark.timeout(120)
+def test_the_cluster_has_an_incident_told_within_seconds(installation: Installation) -> None:
+    """From the commit of an incident to the sink, with the real cluster: the hint, not the regular job's 30 s."""
+    Schedule.objects.all().delete()  # only the hint can deliver
+    installation.start("cluster", "manage.py", "qcluster")
+    async_task("sessions_app.jobs.run", "live_back")
+    wait_for(lambda: Job.objects.filter(name="live_back").exclude(last_run_at=None).exists(), 60,
+             installation.log("cluster"))  # fmt: skip
+    with http_sink() as sink:
+        channel("http", url=f"json://127.0.0.1:{sink.port}/x")
+        row = incident(Severity.CRITICAL, "failed_requests", urgent=True)
+        began = monotonic()
+        notify(row, Change.OPENED)
+        wait_for(lambda: sink.received, 30, installation.log("cluster"))
+        assert monotonic() - began < 20
+        wait_for(lambda: states() == ["sent"], 10, installation.log("cluster"))
+    wait_for(lambda: not deliverers(installation), 10)
+    assert row.entries.get(kind=EntryKind.ALERT).text == "told “http”: opened"
+
+
 # -- the admin
 
 
@@ -487,11 +518,6 @@ def test_how_a_channel_does_stands_in_the_list(admin_client: Client) -> None:
 
 
 def test_web_and_cluster_never_load_apprise() -> None:
-    import subprocess
-    import sys
-
-    from tests.installation import ROOT
-
     code = """
 import django, sys
 django.setup()

@@ -150,6 +150,15 @@ def test_a_session_that_appeared_meanwhile_is_unknown_before() -> None:
     assert any("nothing is known" in sentence for sentence in found["missing"])
 
 
+def test_before_the_first_event_only_a_lasting_state_is_believed() -> None:
+    for label, state in (("Long connected", "connected"), ("Starting", "connecting")):
+        row = session(label)
+        event(row, 6, state, "connected" if state != "connected" else "waiting")
+    found = {one["label"]: (one["up"], one["down"], one["unknown"]) for one in report(SINCE, NOW)["accounts"]}
+    assert found["Long connected"] == (18 * 3600, 6 * 3600, 0)
+    assert found["Starting"] == (6 * 3600, 0, 18 * 3600)
+
+
 def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(busy: None) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as seen:

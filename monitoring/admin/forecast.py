@@ -16,6 +16,7 @@ from monitoring.forecasting import words
 from monitoring.forecasting.learner import Finding
 from monitoring.models import ForecastRun
 from monitoring.reporting.outlook import memory_part
+from monitoring.reporting.render import percent
 from sessions_app.explanations import moment
 
 #: So many sessions are listed, those most at risk first.
@@ -30,10 +31,12 @@ def forecast_view(request: HttpRequest) -> HttpResponse:
     run = ForecastRun.objects.current(now)
     good = run is not None and run.finding == Finding.GOOD
     rows = run.forecasts.filter(risk__isnull=False).select_related("session__account", "run") if run and good else []
+    memory = memory_part(now - timedelta(hours=24), now)
     last = run or ForecastRun.objects.filter(at__lte=now).first()
     return TemplateResponse(request, "monitoring/forecast.html", {
         **admin.site.each_context(request), "title": _("Early warning"), "finding": words.finding(run), "good": good,
-        "at": moment(last.at) if last else "", "memory": memory_part(now - timedelta(hours=24), now),
+        "at": moment(last.at) if last else "", "memory": memory,
+        "sure": percent(min(memory["confidence"] or 0, 0.9999)),
         "rows": [
             {"account": row.session.account, "risk": f"{100 * (row.risk or 0):.0f} %", "high": row.high,
              "reasons": words.reasons(row)}

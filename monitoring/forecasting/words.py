@@ -49,7 +49,7 @@ REASONS: dict[str, tuple[Any, Callable[[float], dict[str, float]]]] = {
     "habit": (lazy("at this hour it was lost on about %(n)d %% of earlier days"), _share),
     "yesterday": (lazy("it was lost at this hour yesterday"), _share),
     "rate": (lazy("it is lost in about %(n)d %% of its hours"), _share),
-    "quiet": (lazy("hours since it was last lost: %(n)d"), _count),
+    "quiet": (lazy("last lost %(n)d hours ago"), _count),
     "morning": (lazy("more connections than usual are lost at this time of day"), _share),
     "midday": (lazy("more connections than usual are lost at this time of day"), _share),
 }

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as lazy
 from monitoring.reporting.shape import AccountPart, ReconnectPart
 from monitoring.reporting.uptime import Loss, Step, Uptime, uptime
 from sessions_app.models import Session, SessionEvent
+from sessions_app.states import State
 
 #: What a code means, for people.
 MEANINGS: dict[int | None, Any] = {
@@ -54,7 +55,7 @@ def sessions_part(since: datetime, until: datetime) -> SessionsPart:
     for pk, rows in groupby(_changes(since, until), key=itemgetter(0)):
         steps = list(rows)
         if pk in sessions:
-            first = before.get(pk) or Step(since, steps[0][2])
+            first = before.get(pk) or _lasting(since, steps[0][2])
             uptimes[pk] = uptime([_step(row) for row in steps], since, until, first)
     for pk, session in sessions.items():
         one = uptimes.get(pk) or uptime([], since, until, before.get(pk) or _still(session, since))
@@ -92,6 +93,11 @@ def states_before(since: datetime) -> dict[int, Step]:
     last = Session.objects.annotate(last=Subquery(mine.order_by("-id").values("pk")[:1])).values("last")
     rows = SessionEvent.objects.filter(pk__in=last).values_list("session_id", "at", "before", "after", "reason", "code")
     return {row[0]: _step(row) for row in rows}
+
+
+def _lasting(since: datetime, state: str) -> Step | None:
+    """Return the state before the first event there is, if it is one that lasts: its own event is no longer kept."""
+    return Step(since, state) if state in (State.CONNECTED, State.UNPAIRED) else None
 
 
 def _still(session: Session, since: datetime) -> Step | None:
