@@ -19,7 +19,9 @@ BURN_IN = 3 * DAY
 SESSION_HOURS, HOURS, DROPS = 3 * DAY, 500, 30
 #: Of the warnings at least this share must have been right, or nobody heeds them.
 RIGHT = 0.25
-#: Hours looked at, at most. Beyond it only each n-th hour without a drop is, and counts n times.
+#: So many times better than "same as yesterday" it must be (F1).
+BETTER = 1.05
+#: Hours with a drop looked at, and hours without, at most. Beyond it only each n-th is, and counts n times.
 MOST = 60_000
 #: What may be chosen as the risk from which one warns.
 THRESHOLDS = tuple(number / 50 for number in range(2, 46))
@@ -128,7 +130,7 @@ class Learner:
         """Return whether its forecasts may be shown."""
         if self.hours < HOURS or self.drops < DROPS:
             return Finding.TOO_LITTLE
-        good = self.mine.f1 > self.yesterday.f1 and self.mine.precision >= RIGHT
+        good = self.mine.f1 > BETTER * self.yesterday.f1 and self.mine.precision >= RIGHT
         return Finding.GOOD if good else Finding.NO_BETTER
 
 
@@ -159,6 +161,7 @@ def _hours(histories: Mapping[int, History], begin: float, end: float) -> Iterat
     """Yield each hour and its examples: of the sessions connected at its beginning."""
     whole = int(end - begin)
     each = max(1, -(-whole * len(histories) // MOST))
+    each_drop = max(1, -(-sum(len(history.drops) for history in histories.values()) // MOST))
     for number in range(whole):
         hour = begin + number
         examples: list[_Example] = []
@@ -166,6 +169,7 @@ def _hours(histories: Mapping[int, History], begin: float, end: float) -> Iterat
             if hour < history.begin + DAY or not history.at_risk(hour):
                 continue
             dropped = history.drops_within(hour)
-            if dropped or (pk + 7 * number) % each == 0:
-                examples.append((history.features(hour), dropped, 1.0 if dropped else float(each)))
+            weight = each_drop if dropped else each
+            if (pk + 7 * number) % weight == 0:
+                examples.append((history.features(hour), dropped, float(weight)))
         yield hour, examples
