@@ -33,7 +33,7 @@ def session(tmp_path: Path, settings: Any) -> Session:
         store.execute("INSERT INTO whatsmeow_device VALUES ('here')")
         store.commit()
     row: Session = Account.objects.create(
-        label="Front office", phone="6281200000001", proxy="http://u:pw@proxy:80", important=True
+        label="Front office", phone="6281200000001", proxy="http://u:pw@proxy.example:80", important=True
     ).session
     Session.objects.filter(pk=row.pk).update(
         store="1.sqlite3", state="stopped", paired_at=timezone.now(), push_name="Front", lid="1@lid"
@@ -51,7 +51,7 @@ def test_an_account_arrives_with_its_keys_and_stays_offline(session: Session, tm
     row = Session.objects.select_related("account").get()
     made = row.account
     assert (made.label, made.phone, made.proxy, made.important, made.desired) == (
-        "Front office", "6281200000001", "http://u:pw@proxy:80", True, "offline",
+        "Front office", "6281200000001", "http://u:pw@proxy.example:80", True, "offline",
     )  # fmt: skip
     assert (row.state, row.push_name, row.lid, row.host) == ("stopped", "Front", "1@lid", None)
     assert row.paired_at == session.paired_at

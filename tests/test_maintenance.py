@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.checks import run_checks
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Account
@@ -169,7 +170,8 @@ def test_monthly_names_slow_routes_full_hosts_and_slow_queries(var: Path, capsys
     hosts("host-1", heartbeat_at=now, capacity=1)
     session = Account.objects.create(label="a").session
     Session.objects.filter(pk=session.pk).update(store="1.sqlite3")
-    SlowQuery.objects.create(at=now, statement='SELECT "text" FROM "messaging_message" WHERE "error" = %s', worst=2.5)
+    text, table, error = map(connection.ops.quote_name, ("text", "messaging_message", "error"))
+    SlowQuery.objects.create(at=now, statement=f"SELECT {text} FROM {table} WHERE {error} = %s", worst=2.5)
     assert "GET /api/v1/messages takes 7" in monthly.performance(now, False).troubles[0]
     found = monthly.capacity(now, False)
     assert "1 paired sessions, room for 1" in found.lines[0]
