@@ -224,8 +224,8 @@ class RealSide(Side):
     def absent(self, phone: str) -> None:
         self.sim.phone(phone).absent()
 
-    def make_group(self, number: str, name: str, phones: list[str]) -> str:
-        return self.sim.make_group(number, name, phones)
+    def make_group(self, number: str, name: str, phones: list[str], hidden: bool = False) -> str:
+        return self.sim.make_group(number, name, phones, hidden)
 
     def set_picture(self, phone: str, url: str) -> None:
         self.sim.phone(phone).picture(url)

@@ -187,7 +187,7 @@ class Side(ABC):
     @abstractmethod
     def absent(self, phone: str) -> None: ...
     @abstractmethod
-    def make_group(self, number: str, name: str, phones: list[str]) -> str: ...
+    def make_group(self, number: str, name: str, phones: list[str], hidden: bool = False) -> str: ...
     @abstractmethod
     def set_picture(self, phone: str, url: str) -> None: ...
     @abstractmethod
@@ -287,8 +287,8 @@ class FakeSide(Side):
     def absent(self, phone: str) -> None:
         self.whatsapp.absent(phone)
 
-    def make_group(self, number: str, name: str, phones: list[str]) -> str:
-        return self.whatsapp.make_group(number, name, phones)
+    def make_group(self, number: str, name: str, phones: list[str], hidden: bool = False) -> str:
+        return self.whatsapp.make_group(number, name, phones, hidden)
 
     def set_picture(self, phone: str, url: str) -> None:
         self.whatsapp.set_picture(phone, url)

@@ -58,7 +58,7 @@ def test_a_content_survives_json(content: Content) -> None:
 @pytest.mark.parametrize("content", CONTENTS, ids=lambda content: content.kind.value)
 def test_what_arrived_survives_the_journal(content: Content) -> None:
     person = Person("4915100000001", "77@lid")
-    message = inbound.Message("3EB0", person.address, person, person, False, NOW, "Zoë 🌤", content)
+    message = inbound.Message("3EB0", person.address, person, person, False, NOW, "Zoë 🌤", content, person.lid)
     assert inbound.load(inbound.dump(message)) == message
     assert b"\n" not in inbound.dump(message)
 

@@ -166,22 +166,30 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(pair: Pair) -> None:
         pair.hers.talk("download", source=b"nothing")
 
 
-def test_a_group_hears_what_one_of_it_writes_and_the_writer_hears_who_got_it(side: Side, pair: Pair) -> None:
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_group_hears_what_one_of_it_writes_and_the_writer_hears_who_got_it(
+    side: Side, pair: Pair, hidden: bool
+) -> None:
     carla = str(next(_numbers))
     hers = side.online(carla)
-    group = side.make_group(f"1203630{next(_numbers)}", "Kantor", [pair.anna, pair.ben, carla])
+    group = side.make_group(f"1203630{next(_numbers)}", "Kantor", [pair.anna, pair.ben, carla], hidden)
     sent = pair.hers.send(group, Text("to all"))
     for subject in (pair.his, hers):
         message = subject.heard.message()
         assert (message.id, message.chat, message.content) == (sent.id, group, Text("to all"))
         assert (message.sender.phone, message.peer, message.from_me) == (pair.anna, Person(), False)
+        assert message.written_as == (message.sender.lid if hidden else address(pair.anna))
     assert pair.hers.heard.receipt(sent.id, ReceiptKind.DELIVERED).chat == group
-    pair.his.talk("mark_read", chat=group, sender=address(pair.anna), ids=[sent.id])
+    pair.his.talk("mark_read", chat=group, sender=message.written_as, ids=[sent.id])
     receipt = pair.hers.heard.receipt(sent.id, ReceiptKind.READ)
     assert (receipt.chat, receipt.sender.phone) == (group, pair.ben)
-    pair.his.send(group, Text("heard", reply_to=Reference(sent.id, address(pair.anna), "to all")))
+    pair.his.send(group, Text("heard", reply_to=Reference(sent.id, message.written_as, "to all")))
     answer = pair.hers.heard.message()
     assert (answer.chat, answer.sender.phone) == (group, pair.ben)
+    pair.his.send(group, Reaction(Reference(sent.id, message.written_as), "👍"))
+    reaction = pair.hers.heard.message(2).content
+    assert isinstance(reaction, Reaction)
+    assert reaction.target.id == sent.id
     hers.stop()
 
 

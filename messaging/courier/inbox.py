@@ -42,7 +42,7 @@ def store_message(account_id: int, message: inbound.Message) -> Message | None:
         return None  # before a file row is made for it
     file = _wanted(message.content) if isinstance(message.content, Media) else None
     return Message.receive(
-        chat, message.id, kind, fields, at, media=file, target=target, sender_jid=sender.address,
+        chat, message.id, kind, fields, at, media=file, target=target, sender_jid=message.written_as or sender.address,
         sender_phone=sender.phone, sender_lid=_digits(sender), sender_name=message.push_name, from_me=message.from_me,
     )  # fmt: skip
 

@@ -165,11 +165,13 @@ class FakeWhatsApp:
         """Let this number not be on WhatsApp."""
         self.server.post.absent.add(phone)
 
-    def make_group(self, number: str, name: str, phones: list[str]) -> str:
-        """Make a group of these phones, the first its owner; return its address."""
+    def make_group(self, number: str, name: str, phones: list[str], hidden: bool = False) -> str:
+        """Make a group of these phones, the first its owner; return its address. `hidden`: addressed by LID."""
         people = [Person(phone, Identity.of(phone, "").lid) for phone in phones]
         members = tuple(Member(person, person is people[0]) for person in people)
         address = f"{number}@{GROUPS}"
+        if hidden:
+            self.server.post.hidden.add(address)
         self.server.post.groups[address] = Group(address, name, "", people[0], None, members)
         return address
 

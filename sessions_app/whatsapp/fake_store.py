@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+_HIDING = 7
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -19,7 +21,13 @@ class Identity:
     @classmethod
     def of(cls, phone: str, push_name: str) -> Identity:
         """Return the identity of this number, always the same."""
-        return cls(phone, f"{int(phone) + 7}@lid", push_name, "android")
+        return cls(phone, f"{int(phone) + _HIDING}@lid", push_name, "android")
+
+    @staticmethod
+    def phone_of(address: str) -> str:
+        """Return the number behind an address of either kind."""
+        user, _, server = address.partition("@")
+        return str(int(user) - _HIDING) if server == "lid" else user
 
     def detail(self) -> dict[str, str]:
         """Return it as the detail of an observation."""

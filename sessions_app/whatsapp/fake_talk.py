@@ -47,6 +47,7 @@ class Post:
     gates: dict[str, threading.Event] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     groups: dict[str, Group] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)  # groups whose members are addressed by LID
     pictures: dict[str, Picture] = field(default_factory=dict)
     files: dict[bytes, bytes] = field(default_factory=dict)
     typing: list[tuple[str, str, Typing]] = field(default_factory=list)
@@ -77,7 +78,8 @@ class Post:
             peer = Person() if chat.endswith(GROUPS) else sender
             address = chat if chat.endswith(GROUPS) else sender.address
             self._post(phone, Message(identity, address, peer, sender, False, now, me.push_name,
-                                      self._seen_by(content, me, phone)))  # fmt: skip
+                                      self._seen_by(content, me, phone),
+                                      sender.lid if chat in self.hidden else sender.address))  # fmt: skip
         if failure is not None:
             raise failure
         return Sent(identity, now)
@@ -176,7 +178,7 @@ class FakeTalk:
 
     def mark_read(self, chat: str, sender: str, ids: Sequence[str]) -> None:
         """Tell the sender."""
-        self.post.receipt(self._me(), sender.partition("@")[0], chat, ids, ReceiptKind.READ)
+        self.post.receipt(self._me(), Identity.phone_of(sender), chat, ids, ReceiptKind.READ)
 
     def download(self, source: bytes) -> bytes:
         """Return the file."""

@@ -52,6 +52,8 @@ class Message:
     at: datetime
     push_name: str
     content: Content
+    #: By which of their addresses the sender wrote: in a group, what replies and reactions must name them by.
+    written_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def dump(inbound: Inbound) -> bytes:
         source = content.source if isinstance(content, Media) else b""
         values |= {
             "id": inbound.id, "from_me": inbound.from_me, "push_name": inbound.push_name, "kind": content.kind,
-            "content": pack(content), "source": base64.b64encode(source).decode(),
+            "content": pack(content), "source": base64.b64encode(source).decode(), "written_as": inbound.written_as,
         }  # fmt: skip
     return json.dumps(values).encode()
 
@@ -96,4 +98,5 @@ def load(line: bytes) -> Inbound:
         kind = ReceiptKind(values["receipt"])
         return Receipt(kind, tuple(values["ids"]), values["chat"], peer, sender, values["by_me"], at)
     content = unpack(values["kind"], values["content"], source=base64.b64decode(values["source"]))
-    return Message(values["id"], values["chat"], peer, sender, values["from_me"], at, values["push_name"], content)
+    return Message(values["id"], values["chat"], peer, sender, values["from_me"], at, values["push_name"], content,
+                   values["written_as"])  # fmt: skip

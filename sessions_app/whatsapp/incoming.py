@@ -52,8 +52,10 @@ def message(event: Any) -> Message | None:
     content = said(event.Raw if event.HasField("Raw") else event.Message, _View(sender, peer, from_me))
     if content is None:
         return None
+    writer = info.MessageSource.Sender
     return Message(
-        str(info.ID), chat, peer, sender, from_me, moment(info.Timestamp), str(info.Pushname), content
+        str(info.ID), chat, peer, sender, from_me, moment(info.Timestamp), str(info.Pushname), content,
+        f"{writer.User}@{writer.Server}",
     )  # fmt: skip
 
 

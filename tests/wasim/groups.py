@@ -22,6 +22,7 @@ class Group:
     number: str
     name: str
     members: list[str]
+    hidden: bool = False  # its members are addressed by their hidden addresses, as in WhatsApp's newer groups
     made_at: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -44,16 +45,14 @@ def answer(server: Server, number: str, query: Node) -> list[Node] | None:
 
 def _described(server: Server, group: Group) -> Node:
     owner = group.members[0]
-    people = [
-        node("participant", {
-            "jid": Jid(number, USERS), "lid": Jid(server.phone(number).lid_user, HIDDEN_USERS),
-            "type": "superadmin" if number == owner else None,
-        })
-        for number in group.members
-    ]  # fmt: skip
+    people = []
+    for number in group.members:
+        phone, lid = Jid(number, USERS), Jid(server.phone(number).lid_user, HIDDEN_USERS)
+        known = {"jid": lid, "phone_number": phone} if group.hidden else {"jid": phone, "lid": lid}
+        people.append(node("participant", {**known, "type": "superadmin" if number == owner else None}))
     return node(
         "group",
         {"id": group.number, "subject": group.name, "s_t": group.made_at, "s_o": Jid(owner, USERS),
-         "creation": group.made_at, "creator": Jid(owner, USERS), "addressing_mode": "pn"},
+         "creation": group.made_at, "creator": Jid(owner, USERS), "addressing_mode": "lid" if group.hidden else "pn"},
         *people,
     )  # fmt: skip

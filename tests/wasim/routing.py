@@ -90,13 +90,20 @@ async def _to_group(server: Server, group: Group, sender: Device, stanza: Node) 
         if target is sender:
             continue
         attributes: dict[str, str | Jid] = {
-            "from": group.jid, "participant": sender.jid, "participant_lid": sender.lid, "addressing_mode": "pn",
+            "from": group.jid, **_participant(group, sender), "addressing_mode": "lid" if group.hidden else "pn",
             "id": stanza["id"], "type": stanza["type"] or "text", "t": str(int(time.time())),
             "notify": f"Phone {sender.phone}",
         }  # fmt: skip
         proof = node("device-identity", data=server.full_identity(sender))
         parts = [part for part in (keys.get(target.jid), shared) if part is not None]
         await _post(target, Node("message", attributes, [*parts, proof]))
+
+
+def _participant(group: Group, device: Device) -> dict[str, str | Jid]:
+    """Return how a group names one of its devices."""
+    if group.hidden:
+        return {"participant": device.lid, "participant_pn": device.jid}
+    return {"participant": device.jid, "participant_lid": device.lid}
 
 
 async def _phone_answers(server: Server, sender: Device, phone: Jid, identity: str) -> None:
@@ -144,7 +151,7 @@ async def _receipt(server: Server, device: Device, connection: Connection, stanz
     group = server.groups.get(to.user) if to.server == GROUPS else None
     if group is not None:
         writer = stanza.jid("participant")
-        attributes |= {"from": group.jid, "participant": device.jid, "participant_lid": device.lid}
+        attributes |= {"from": group.jid, **_participant(group, device)}
         attributes = {name: value for name, value in attributes.items() if name != "sender_lid"}
         targets = [server.device_at(writer)] if writer else []
         if writer and not writer.device:

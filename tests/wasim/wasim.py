@@ -111,11 +111,11 @@ class Wasim:
         """Return the phone with this number (digits)."""
         return SimPhone(self, number)
 
-    def make_group(self, number: str, name: str, members: list[str]) -> str:
-        """Make a group of these numbers, the first its owner; return its address."""
+    def make_group(self, number: str, name: str, members: list[str], hidden: bool = False) -> str:
+        """Make a group of these numbers, the first its owner; return its address. `hidden`: addressed by LID."""
 
         async def make() -> str:
-            group = self.server.groups[number] = Group(number, name, members)
+            group = self.server.groups[number] = Group(number, name, members, hidden)
             return str(group.jid)
 
         return self.run(make())
