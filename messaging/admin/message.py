@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin import display
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -20,6 +20,7 @@ from unfold.decorators import action
 
 from accounts import phone
 from messaging.admin import shown
+from messaging.kinds import Kind
 from messaging.models import Chat, ContactPause, Event, Media, MediaState, Message
 from messaging.signed_urls import url_of
 from sessions_app.admin.rows import ReadOnlyAdmin
@@ -45,7 +46,7 @@ class MessageAdmin(ReadOnlyAdmin):
     def at(self, message: Message) -> str:
         return moment(message.created_at)
 
-    @display(description="")
+    @display(description=lazy("way"), ordering="direction")
     def arrow(self, message: Message) -> str:
         return _("out") if message.is_out else _("in")
 
@@ -122,7 +123,9 @@ class ChatAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request, chat):
             raise PermissionDenied
         words, before = request.GET.get("q", "").replace("\x00", "")[:100], request.GET.get("before", "")
-        rows = Message.objects.filter(chat=chat).select_related("media", "target")
+        # An edit and a revoke are shown on the message they change, where that is known.
+        told_on_target = Q(kind__in=[Kind.EDIT, Kind.REVOKE], target__isnull=False)
+        rows = Message.objects.filter(chat=chat).exclude(told_on_target).select_related("media", "target")
         if words:
             rows = rows.search(words)
         if before.isascii() and before.isdigit() and len(before) < 19:
