@@ -20,6 +20,7 @@ from pytest_django.fixtures import Settings  # type: ignore[attr-defined]
 from accounts.models import Account, ApiKey, Desired, Scope
 from messaging.kinds import Kind
 from messaging.models import Ask, Chat, HostRequest, IdempotencyKey, Media, MediaState, Message
+from monitoring.models import HealthSample, Incident, Severity
 from sessions_app.models import Session, SessionCommand
 
 pytestmark = pytest.mark.django_db
@@ -565,6 +566,24 @@ def test_a_host_that_refuses_or_is_silent_is_told_from_one_that_is_away(
     refused(caller.get(path), 503, "account_offline")
     Session.objects.update(state="connected", lease_expires_at=timezone.now() - timedelta(seconds=1))
     refused(caller.get(path), 503, "account_offline")
+
+
+# -- health
+
+
+def test_health_is_unknown_until_something_is_measured_and_as_bad_as_its_incidents(
+    caller: Caller, account: Account
+) -> None:
+    assert caller.get("/health").json() == {"status": "unknown", "readings": [], "incidents": []}
+    now = timezone.now()
+    HealthSample.objects.create(metric="memory_usage", subject="", at=now, value=40, minimum=40, maximum=40, count=1)
+    told = caller.get("/health").json()
+    assert (told["status"], told["readings"][0]["value"]) == ("ok", 40)
+    Incident.open("memory_usage", "system", "", "", "Memory is full", Severity.CRITICAL, now, {})
+    told = caller.get("/health").json()
+    assert (told["status"], told["incidents"][0]["title"]) == ("critical", "Memory is full")
+    limited = Caller(ApiKey.make("limited", list(Scope), [account])[1])
+    refused(limited.get("/health"), 403, "scope_missing")
 
 
 # -- the document

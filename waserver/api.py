@@ -12,6 +12,7 @@ from ninja.operation import Operation
 from messaging.api import accounts, bulks, contacts, events, media, messages, problems, webhooks
 from messaging.api.problems import CONTENT_TYPE, problem
 from messaging.errors import Refused
+from waserver import health_api
 
 _DESCRIPTION = """
 Send the key in the header `Authorization: Bearer wsk_…`; make one in the admin or with `manage.py create_api_key`.
@@ -44,6 +45,7 @@ api = Api(title="waserver", version="1", description=_DESCRIPTION, urls_namespac
 problems.install(api)
 for router in (
     accounts.router, messages.router, media.router, bulks.router, contacts.router, events.router, webhooks.router,
+    health_api.router,
 ):
     api.add_router("", router)
 
