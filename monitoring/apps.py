@@ -19,11 +19,11 @@ class MonitoringConfig(AppConfig):
         post_migrate.connect(threshold.register, sender=self, dispatch_uid="thresholds")
         plan(
             Planned("health", "monitoring.health.health", "* * * * * 15,45", timedelta(seconds=90),
-                    "measures, draws the cards, opens and resolves incidents"),
+                    _("measures, draws the cards, opens and resolves incidents")),
             Planned("health_rollup", "monitoring.rollup.rollup", "7 * * * *", timedelta(hours=2, minutes=10),
-                    "turns readings into hours and days, forgets what is old"),
+                    _("turns readings into hours and days, forgets what is old")),
             Planned("alerts", "monitoring.alerts.job.alerts", "* * * * * */30", timedelta(minutes=2),
-                    "has alerts that are due delivered by a process of its own"),
+                    _("has alerts that are due delivered by a process of its own")),
             Planned("forecast", "monitoring.forecasting.job.forecast", "11 * * * *", timedelta(hours=2, minutes=10),
-                    "has the risk of each session forecast by a process of its own"),
+                    _("has the risk of each session forecast by a process of its own")),
         )  # fmt: skip

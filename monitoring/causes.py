@@ -117,7 +117,7 @@ def facts(now: datetime) -> list[Fact]:
 
 def _jobs(now: datetime) -> Iterator[Fact]:
     for name in jobs.late(now):
-        yield Fact("job_late", name, name, {"purpose": jobs.JOBS[name].purpose})
+        yield Fact("job_late", name, name, {"purpose": str(jobs.JOBS[name].purpose)})
     for job in Job.objects.filter(name__in=jobs.JOBS).exclude(error=""):
         yield Fact("job_failed", job.name, job.name, {"error": job.error[:500]})
 

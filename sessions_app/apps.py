@@ -1,10 +1,11 @@
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+from django.utils.translation import gettext_lazy as lazy
 
 
 class SessionsConfig(AppConfig):
     name = "sessions_app"
-    verbose_name = "Sessions"
+    verbose_name = lazy("Sessions")
 
     def ready(self) -> None:
         from sessions_app import jobs, signals  # noqa: F401 - connects the receivers

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext_lazy as lazy
 from django_q.models import Schedule
 
 from sessions_app.models import Job
@@ -25,7 +26,7 @@ class Planned:
     work: str
     cron: str  # six fields: the last is the second
     patience: timedelta
-    purpose: str
+    purpose: Any  # translated where it is shown
 
 
 JOBS: dict[str, Planned] = {}
@@ -38,9 +39,9 @@ def plan(*jobs: Planned) -> None:
 
 plan(
     Planned("live_back", "sessions_app.live_back.live_back", "* * * * * */30", timedelta(seconds=90),
-            "marks sessions due that should be connected and are not"),
+            lazy("marks sessions due that should be connected and are not")),
     Planned("cleanup", "sessions_app.cleanup.cleanup", "*/10 * * * *", timedelta(minutes=25),
-            "ends what is stuck, forgets what is old, quarantines unused device stores"),
+            lazy("ends what is stuck, forgets what is old, quarantines unused device stores")),
 )  # fmt: skip
 
 
@@ -93,7 +94,12 @@ def paused() -> set[str]:
 def late(now: datetime) -> list[str]:
     """Return the names of jobs that should have run by now and did not."""
     rows, resting = Job.objects.in_bulk(), paused()
-    return [
-        job.name for job in JOBS.values()
-        if job.name not in resting and (job.name not in rows or rows[job.name].is_late(now, job.patience))
-    ]  # fmt: skip
+    due = dict(Schedule.objects.filter(name__in=JOBS).values_list("name", "next_run"))
+
+    def is_late(job: Planned) -> bool:
+        row = rows.get(job.name)
+        if row is None or row.last_run_at is None:  # never yet: its time may not have come, as on the first day
+            return job.name not in due or now - due[job.name] > job.patience
+        return row.is_late(now, job.patience)
+
+    return [job.name for job in JOBS.values() if job.name not in resting and is_late(job)]

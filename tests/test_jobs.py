@@ -117,8 +117,18 @@ def test_jobs_are_registered_on_migrate_and_stay_paused() -> None:
     assert Schedule.objects.get(name="live_back").cron == "* * * * * */30"
 
 
+def test_a_job_that_never_ran_is_late_only_when_its_time_has_come() -> None:
+    Schedule.objects.filter(name="live_back").update(next_run=timezone.now())
+    Schedule.objects.filter(name="backup").update(next_run=timezone.now() + timedelta(hours=8))
+    assert not {"live_back", "backup"} & set(jobs.late(timezone.now()))
+    assert "live_back" in jobs.late(timezone.now() + timedelta(seconds=91))
+    assert "backup" not in jobs.late(timezone.now() + timedelta(hours=33))
+    assert "backup" in jobs.late(timezone.now() + timedelta(hours=35))
+    Schedule.objects.filter(name="cleanup").delete()
+    assert "cleanup" in jobs.late(timezone.now())
+
+
 def test_a_run_is_recorded_and_a_stopped_cluster_noticed() -> None:
-    assert "live_back" in jobs.late(timezone.now())
     jobs.run("live_back")
     job = Job.objects.get(name="live_back")
     assert job.counts["due"] == 0

@@ -18,7 +18,7 @@ from accounts.models import Account
 from monitoring.models import HealthSample, Incident, RequestCount, Severity, Threshold
 from monitoring.prometheus import FAMILIES, exposition
 from sessions_app import jobs
-from sessions_app.models import Host, Session, SessionEvent
+from sessions_app.models import Host, Job, Session, SessionEvent
 
 pytestmark = pytest.mark.django_db
 
@@ -62,6 +62,7 @@ def test_the_numbers_are_those_of_the_rows() -> None:
     HealthSample.objects.create(metric="error_rate", at=now - timedelta(minutes=3), value=1, minimum=1, maximum=1)
     Incident.open("memory_usage", "system", "", "", "Memory", Severity.CRITICAL, now, {})
     jobs.run("live_back")
+    Job.objects.filter(name="cleanup").update(last_run_at=now - timedelta(hours=1))
 
     found = scraped(timezone.now())
     assert value(found, "waserver_sessions", state="connected") == 2

@@ -86,10 +86,10 @@ GROUPS: Sequence[tuple[Any, Sequence[Entry]]] = (
     (lazy("Jobs and policy"), (
         Entry("sessions_app.retryrule", "update"),
         Entry("sessions_app.job", "event_repeat"),
-        Entry("django_q.schedule", "schedule"),
-        Entry("django_q.ormq", "pending_actions"),
-        Entry("django_q.success", "task_alt"),
-        Entry("django_q.failure", "error"),
+        Entry("django_q.schedule", "schedule", lazy("Scheduled tasks")),
+        Entry("django_q.ormq", "pending_actions", lazy("Queued tasks")),
+        Entry("django_q.success", "task_alt", lazy("Successful tasks")),
+        Entry("django_q.failure", "error", lazy("Failed tasks")),
     )),
     (lazy("Users"), (
         Entry("auth.user", "person"),

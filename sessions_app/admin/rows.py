@@ -150,7 +150,7 @@ class JobAdmin(ReadOnlyAdmin):
 
     @display(description=lazy("what it does"))
     def purpose(self, job: Job) -> str:
-        return jobs.JOBS[job.name].purpose if job.name in jobs.JOBS else ""
+        return str(jobs.JOBS[job.name].purpose) if job.name in jobs.JOBS else ""
 
     @display(description=lazy("last run"))
     def last_run(self, job: Job) -> str:
