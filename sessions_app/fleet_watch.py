@@ -60,7 +60,7 @@ def watch(now: datetime) -> dict[str, int]:
 
 
 def _open(code: int, affected: int, now: datetime) -> bool:
-    first = _members(code).order_by("retry_at", "pk").first()
+    first = _next_trial(_members(code))
     try:
         with transaction.atomic():
             FleetCause.objects.create(code=code, open_code=code, began_at=now, affected=affected, trial=first,
@@ -81,9 +81,9 @@ def _follow(cause: FleetCause, failing: int, now: datetime) -> bool:
     if trial is not None and _has_succeeded(trial, now):
         _log.warning("Fleet cause %d is over: %s stays connected, the others follow", cause.code, trial)
         return cause.close(now, "trial_succeeded")
-    if trial is not None and _can_be_trial(trial, cause.code):
+    if trial is not None and _can_be_trial(trial, cause.code, members):
         return False
-    following = members.order_by("retry_at", "pk").first()
+    following = _next_trial(members)
     if following is None:
         return cause.close(now, "nobody_left")
     cause.choose_trial(following.pk)
@@ -94,13 +94,21 @@ def _members(code: int) -> SessionQuerySet:
     return Session.objects.wanted_online().filter(state__in=fleet.FAILED, attempts__gt=0, code=code or None)
 
 
+def _next_trial(members: SessionQuerySet) -> Session | None:
+    """Return the member that may be tried soonest: one that a host owns, if any does."""
+    order = ("retry_at", "pk")
+    return members.filter(host__isnull=False).order_by(*order).first() or members.order_by(*order).first()
+
+
 def _has_succeeded(trial: Session, now: datetime) -> bool:
     since = trial.connected_at
     return trial.state == State.CONNECTED and since is not None and (
         now - since >= fleet.STAYS * settings.RETRY_TIME_SCALE)  # fmt: skip
 
 
-def _can_be_trial(trial: Session, code: int) -> bool:
+def _can_be_trial(trial: Session, code: int, members: SessionQuerySet) -> bool:
     if not Session.objects.wanted_online().filter(pk=trial.pk).exists():
         return False
+    if trial.host_id is None and members.filter(host__isnull=False).exists():
+        return False  # nobody may have room for it, and the others wait
     return trial.state in LIVE | {State.STOPPED} or (trial.state in fleet.FAILED and (trial.code or 0) == code)

@@ -17,7 +17,7 @@ _SLACK = 0.05
 #: Seconds between the end of a client and the last log-in that was already under way.
 _UNDER_WAY = 1.0
 #: Seconds a process that wakes up from a pause needs to see that its leases are gone.
-_WAKE = 1.0
+_WAKE = 0.3
 
 
 @dataclass

@@ -17,7 +17,7 @@ from sessions_app.fleet import Cause, Failed, Verdict, detect, judge
 from sessions_app.fleet_watch import watch
 from sessions_app.host.decision import Act, Limits, decide
 from sessions_app.host.runner import Runner
-from sessions_app.models import FleetCause, Session, SessionEvent
+from sessions_app.models import FleetCause, Host, Session, SessionEvent
 from sessions_app.models.fleet_cause import begin_trial
 from sessions_app.states import State
 from tests.installation import Installation, fresh, live_host, wait_for
@@ -146,6 +146,18 @@ def test_a_trial_that_cannot_be_it_any_more_is_replaced() -> None:
     assert watch(timezone.now())["fleet_closed"] == 1
     assert FleetCause.objects.get().outcome == "nobody_left"
     assert len(rows) == 4
+
+
+@pytest.mark.django_db
+def test_a_trial_no_host_has_room_for_does_not_hold_the_others_up() -> None:
+    waiting()
+    host = Host.objects.create(name="host-1")
+    owned = [waiting(host=host, retry_at=timezone.now() + SECOND) for _ in range(2)]
+    watch(timezone.now())
+    assert FleetCause.objects.get().trial == owned[0]
+    Session.objects.filter(pk=owned[0].pk).update(host=None)
+    watch(timezone.now())
+    assert FleetCause.objects.get().trial == owned[1]
 
 
 @pytest.mark.django_db

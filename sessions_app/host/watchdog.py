@@ -14,7 +14,8 @@ _log = logging.getLogger(__name__)
 
 #: EX_TEMPFAIL: try again.
 EXIT_CODE = 75
-_INTERVAL = 0.2
+#: Less than a log-in takes: a host that wakes up from a pause must not get one through.
+_INTERVAL = 0.05
 
 
 def clock() -> float:
