@@ -134,6 +134,7 @@ TABLE: dict[tuple[State, str], tuple[Any, Any]] = {
     (State.STOPPED, "host_restart"): (lazy("The session host restarts."), lazy("It connects again by itself.")),
     (State.STOPPED, "handed_over"): (lazy("Moving to another session host."), ""),
     (State.STOPPED, "restart"): (lazy("Restarting."), ""),
+    (State.STOPPED, "proxy_changed"): (lazy("Restarting with its new proxy."), ""),
     (State.STOPPED, "conflict"): (
         lazy("Stopped: another client used the same keys three times within half an hour (440)."),
         lazy("Stop the other program that uses this account, then press “Start”.")),
