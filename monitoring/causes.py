@@ -7,20 +7,21 @@ one's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
 from accounts.models import Account, Desired
 from monitoring import alerting
 from monitoring.metrics import Kind
 from monitoring.models import AlertChannel, AlertDelivery, EntryKind, Incident, Program, Severity
-from sessions_app import jobs
-from sessions_app.models import Host, HostEvent, Job, Session
+from sessions_app import jobs, retry
+from sessions_app.models import FleetCause, Host, HostEvent, Job, Session
 from sessions_app.states import NEEDS_PAIRING, State
 
 #: A fact that was not seen for so long is over: three looks, 30 s apart.
@@ -62,6 +63,8 @@ CAUSES: dict[str, Cause] = {
                           lazy("%(subject)s failed five times in five minutes and pauses")),
     "offline": Cause(lazy("Not connected"), Kind.ACCOUNT, Severity.WARNING,
                      lazy("%(subject)s should be online and is not connected")),
+    "fleet": Cause(lazy("Common cause"), Kind.CODE, Severity.CRITICAL,
+                   lazy("Many sessions fail for one cause (%(subject)s): new starts are held back to one trial")),
     "host_down": Cause(lazy("Host down"), Kind.HOST, Severity.CRITICAL,
                        lazy("The session host %(subject)s went silent")),
     "host_crashing": Cause(lazy("Host keeps crashing"), Kind.HOST, Severity.CRITICAL,
@@ -107,10 +110,11 @@ class Fact:
 
 def facts(now: datetime) -> list[Fact]:
     """Return what is the case now, those that explain others first. A bounded number of queries."""
+    fleet = {int(fact.subject): fact for fact in _fleet()}
     programs = list(_programs())
-    roots = [*programs, *_jobs(now), *_hosts(now, programs), *_alerts(now)]
+    roots = [*programs, *_jobs(now), *_hosts(now, programs), *_alerts(now), *fleet.values()]
     down = next((fact for fact in roots if fact.cause in ("host_down", "host_crashing")), None)
-    sessions = list(_sessions(now, down))
+    sessions = list(_sessions(now, down, fleet))
     outdated = [fact for fact in sessions if fact.cause == "outdated"]
     return [*roots, *outdated[:1], *(fact for fact in sessions if fact.cause != "outdated")]
 
@@ -158,7 +162,14 @@ def _alerts(now: datetime) -> Iterator[Fact]:
         yield Fact("alerts_stuck", "", "", {"waiting": waiting})
 
 
-def _sessions(now: datetime, down: Fact | None) -> Iterator[Fact]:
+def _fleet() -> Iterator[Fact]:
+    for cause in FleetCause.objects.ongoing().exclude(code=retry.OUTDATED):  # that one is told as "outdated"
+        label = _("code %(code)d") % {"code": cause.code} if cause.code else _("no code: the network, most likely")
+        yield Fact("fleet", str(cause.code), label, {
+            "sessions": cause.affected, "began": cause.began_at.isoformat(timespec="seconds")})  # fmt: skip
+
+
+def _sessions(now: datetime, down: Fact | None, fleet: Mapping[int, Fact]) -> Iterator[Fact]:
     wanted = Session.objects.select_related("account", "host").filter(account__desired=Desired.ONLINE)
     healthy = {"state": State.CONNECTED, "lease_expires_at__gt": now}
     outdated: list[str] = []
@@ -170,6 +181,8 @@ def _sessions(now: datetime, down: Fact | None) -> Iterator[Fact]:
         if cause:
             lost = down is not None and cause == "offline" and str(session.host or down.subject) == down.subject
             because = (down.because or down.key) if down and lost else ""
+            if cause in ("offline", "breaker_open", "banned") and (session.code or 0) in fleet:
+                because = fleet[session.code or 0].key
             yield Fact(cause, str(session.account_id), str(session), _evidence(session), because)
     if outdated:
         yield Fact("outdated", "405", "405", {"accounts": outdated[:50], "count": len(outdated)})
@@ -186,10 +199,21 @@ def cause_of(session: Session, now: datetime) -> str:
         return ""
     if session.breaker_open:
         return "breaker_open"
-    # Connected in name only: nobody holds its lease any more.
-    since = (session.due_at or session.state_changed_at) if state is State.CONNECTED else session.state_changed_at
-    last = session.last_connected_at if state is not State.CONNECTED else None
-    return "offline" if now - max(since, last or since) >= OFFLINE_AFTER else ""
+    return "offline" if now - offline_since(session) >= OFFLINE_AFTER else ""
+
+
+def offline_since(session: Session) -> datetime:
+    """Return since when a session without a connection has had none, as far as its row tells.
+
+    Each attempt changes its state, so the first failure after it was last connected counts, where there was one.
+    """
+    last = session.last_connected_at
+    failed = [failure.at for failure in session.recent_failures if last is None or failure.at > last]
+    if failed:
+        return failed[0]
+    if session.state == State.CONNECTED and session.host_id is not None and session.lease_expires_at is not None:
+        return session.lease_expires_at  # connected in name only: its host no longer renews
+    return max(session.state_changed_at, session.due_at or session.state_changed_at)
 
 
 def _evidence(session: Session) -> dict[str, Any]:

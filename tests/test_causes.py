@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.models import Account
 from monitoring.causes import _HOLDS, CAUSES, facts
 from monitoring.models import Incident, Program
-from sessions_app.models import Host, HostEvent, Job, Session
+from sessions_app.models import FleetCause, Host, HostEvent, Job, Session
 from tests.health import Clock, kinds, unresolved
 
 pytestmark = pytest.mark.django_db
@@ -87,7 +87,8 @@ def test_every_cause_can_be_told() -> None:
 def test_sessions_of_a_silent_host_are_folded_into_its_incident(clock: Clock) -> None:
     down = host("host-1", clock, age=700)
     for n in range(3):
-        session(f"lost {n}", state="connected", host=None, due_at=clock.now - timedelta(minutes=6))
+        session(f"lost {n}", state="connected", host=None, due_at=clock.now - timedelta(minutes=6),
+                state_changed_at=clock.now - timedelta(hours=1))  # fmt: skip
     session("well", state="connected", host=down, lease_expires_at=clock.now + timedelta(hours=1))
     clock.run()
     parent = Incident.objects.get(metric="host_down")
@@ -102,7 +103,8 @@ def test_sessions_of_a_silent_host_are_folded_into_its_incident(clock: Clock) ->
 
 
 def test_a_session_incident_is_folded_when_its_cause_is_found_later(clock: Clock) -> None:
-    session("lost", state="connected", host=None, due_at=clock.now - timedelta(minutes=6))
+    session("lost", state="connected", host=None, due_at=clock.now - timedelta(minutes=6),
+                state_changed_at=clock.now - timedelta(hours=1))  # fmt: skip
     clock.run()
     host("host-1", clock, age=700)
     clock.run(2)
@@ -138,6 +140,34 @@ def test_a_program_that_rests_after_crashing_explains_its_host(clock: Clock) -> 
     Host.objects.update(heartbeat_at=clock.now + timedelta(hours=1))
     clock.run(3)
     assert unresolved() == {}
+
+
+def test_sessions_that_fail_for_a_common_cause_are_folded_into_its_incident(clock: Clock) -> None:
+    FleetCause.objects.create(code=408, open_code=408, began_at=clock.now, affected=3)
+    for n in range(3):
+        session(f"lost {n}", state="waiting", code=408, breaker_open=True)
+    session("other", state="waiting", code=503, breaker_open=True)
+    clock.run()
+    parent = Incident.objects.get(metric="fleet")
+    assert (parent.subject_kind, parent.severity) == ("code", "critical")
+    assert parent.folded.count() == 3
+    assert Incident.objects.get(subject_label="other").parent is None
+    FleetCause.objects.update(ended_at=clock.now, open_code=None)
+    clock.run(3)
+    assert not Incident.objects.filter(metric="fleet").unresolved().exists()
+
+
+@pytest.mark.parametrize(("minutes", "incident"), [(4, False), (6, True)])
+def test_a_session_that_keeps_trying_is_offline_since_its_first_failure(
+    clock: Clock, minutes: int, incident: bool
+) -> None:
+    failures = [[(clock.now - timedelta(hours=2)).isoformat(), 408],  # before it was last connected
+                [(clock.now - timedelta(minutes=minutes)).isoformat(), 408],
+                [(clock.now - timedelta(seconds=20)).isoformat(), 408]]  # fmt: skip
+    session("a", state="waiting", state_changed_at=clock.now - timedelta(seconds=20), failures=failures,
+            last_connected_at=clock.now - timedelta(hours=1), attempts=2)  # fmt: skip
+    clock.run()
+    assert ("offline" in unresolved()) is incident
 
 
 def test_one_outdated_client_is_one_incident_for_all(clock: Clock) -> None:

@@ -31,6 +31,8 @@ ADVICE: dict[str, Any] = {
     "on_hold": lazy("Open the account: it says why it was stopped and what to do."),
     "breaker_open": lazy("It tries again by itself after 10 minutes. If it fails on, open the account: it says why."),
     "offline": lazy("Open the account: it says why it is not connected and when it tries again."),
+    "fleet": lazy("Nothing is wrong with the single accounts: check this server's network and WhatsApp itself. The "
+                  "others start as soon as the trial session stays connected."),
     "host_down": lazy("Its sessions move to another host, or wait until it is back. Look into its log in var/log."),
     "host_crashing": lazy("Look into its log in var/log for the last lines before each start."),
     "crash_loop": lazy("Its log in var/log has the reason. After mending it, start it with manage.py server."),
