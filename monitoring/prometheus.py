@@ -18,6 +18,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from accounts.models import Desired
+from messaging.models import Delivery, Message
+from messaging.models import DeliveryState as WebhookState
+from messaging.states import MessageState
 from monitoring.forecasting.learner import Finding
 from monitoring.models import (
     AlertChannel,
@@ -126,6 +129,20 @@ def _alerts(rows: Rows) -> list[Sample]:
     return [((str(state),), found.get(state, 0)) for state in waiting]
 
 
+_OUTBOX = (MessageState.QUEUED, MessageState.SENDING, MessageState.UNCERTAIN)
+
+
+def _outbox(rows: Rows) -> list[Sample]:
+    found = dict(Message.objects.filter(state__in=_OUTBOX).values_list("state").annotate(n=Count("pk")).order_by())
+    return [((str(state),), found.get(state, 0)) for state in _OUTBOX]
+
+
+def _webhooks(rows: Rows) -> list[Sample]:
+    waiting = (WebhookState.PENDING, WebhookState.DEAD)
+    found = dict(Delivery.objects.filter(state__in=waiting).values_list("state").annotate(n=Count("pk")).order_by())
+    return [((str(state),), found.get(state, 0)) for state in waiting]
+
+
 def _warned(rows: Rows) -> list[Sample]:
     run = ForecastRun.objects.current(rows.now)
     return [((), run.forecasts.filter(high=True).count())] if run is not None and run.finding == Finding.GOOD else []
@@ -201,6 +218,9 @@ FAMILIES: tuple[Family, ...] = (
     Family("waserver_health_limit", "The limit beyond which a health metric is bad.", ("metric", "severity"), _limits),
     Family("waserver_incidents", "Incidents that are not resolved.", ("severity", "state"),
            lambda rows: rows.incidents),
+    Family("waserver_outbox_messages", "Messages to be sent, being sent, or sent with unknown outcome.", ("state",),
+           _outbox),
+    Family("waserver_webhook_deliveries", "Webhook calls that wait, or were given up.", ("state",), _webhooks),
     Family("waserver_alerts", "Alerts of the last day that did not arrive (yet), by state.", ("state",), _alerts),
     Family("waserver_alert_channels_failing", "Alert channels whose last delivery did not arrive.", (),
            _one(lambda rows: AlertChannel.objects.failing().count())),

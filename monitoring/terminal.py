@@ -19,9 +19,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from monitoring.evaluation import STALE, Level, Limits, Reading, level
-from monitoring.metrics import METRICS, Direction, Metric
-from monitoring.models import HealthSample, Incident, Severity, Threshold
+from monitoring.cards import cards
+from monitoring.models import Incident, Severity
 from monitoring.reporting.render import duration
 from sessions_app.explanations import AMBER, BLUE, GREEN, GREY, RED, explain
 from sessions_app.models import Host, Session
@@ -29,10 +28,6 @@ from sessions_app.models import Host, Session
 #: Sessions and incidents shown, the worst first; bytes read from the end of each log.
 SESSIONS, INCIDENTS, TAIL = 12, 5, 4096
 _HUES = {GREEN: "green", BLUE: "blue", AMBER: "yellow", RED: "red", GREY: "bright_black"}
-_LEVELS: dict[Level, tuple[str, str]] = {
-    Level.OK: ("green", "ok"), Level.WARNING: ("yellow", "warning"), Level.CRITICAL: ("bold red", "critical"),
-    Level.IDLE: ("bright_black", "idle"), Level.PLAIN: ("default", ""), Level.UNKNOWN: ("magenta", "unknown"),
-}  # fmt: skip
 _ORDER = (RED, AMBER, BLUE, GREY, GREEN)
 
 
@@ -44,24 +39,12 @@ def picture(now: datetime, height: int = 40) -> RenderableType:
 
 
 def _cards(now: datetime) -> RenderableType:
-    limits = {row.metric: row for row in Threshold.objects.filter(enabled=True, account=None)}
-    newest = {row.metric: row for row in HealthSample.objects.readings(now - STALE).filter(subject="", at__lte=now)}
-    cards = []
-    for metric in METRICS.values():
-        row = newest.get(metric.name)
-        reading = None if row is None else Reading(row.at, row.value if row.count else None)
-        cards.append(_card(metric, reading, limits.get(metric.name)))
-    return Columns(cards, equal=True)
-
-
-def _card(metric: Metric, reading: Reading | None, threshold: Threshold | None) -> Panel:
-    limits = None
-    if threshold is not None:
-        limits = Limits(threshold.warning, threshold.critical, metric.direction is Direction.ABOVE)
-    found = Level.UNKNOWN if reading is None else level(reading, limits)
-    style, word = _LEVELS[found]
-    shown = metric.shown(reading.value if reading else None)
-    return Panel(Text(f"{shown}\n{word}", style), title=str(metric.label), border_style=style)
+    panels = []
+    for card in cards(now):
+        style = _HUES[card.sign.colour]
+        text = Text(f"{card.value}\n{card.sign.word}\n{card.since}", style)
+        panels.append(Panel(text, title=str(card.metric.label), border_style=style))
+    return Columns(panels, equal=True)
 
 
 def _hosts(now: datetime) -> RenderableType:

@@ -156,7 +156,7 @@ def test_a_text_says_what_since_when_what_to_do_and_where(settings: Any) -> None
     assert "Since: 25 Nov 2026, 06:00 (Asia/Jakarta)" in body
     assert "What to do: " in body
     assert str(ADVICE["memory_usage"]) in body
-    assert "https://wa.example.com/admin/" in body
+    assert f"https://wa.example.com/admin/monitoring/incident/{row.pk}/change/" in body
     with time_machine.travel(NIGHT + 200 * MINUTE, tick=False):
         row.end(timezone.now())
         notify(row, Change.RESOLVED)

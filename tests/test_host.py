@@ -236,7 +236,7 @@ def test_staff_stop_start_restart_and_log_out(running: Running) -> None:
     until(row, "connected")
     row.request_logout("ana")
     until(row, "logged_out", reason="by_staff")
-    assert not SessionCommand.objects.filter(finished_at=None).exists()
+    wait_for(lambda: not SessionCommand.objects.filter(finished_at=None).exists())
     assert {e.actor for e in SessionEvent.objects.filter(kind="requested")} == {"ana", "test"}
 
 

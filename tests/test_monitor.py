@@ -43,7 +43,7 @@ def test_an_empty_installation_is_unknown_not_well() -> None:
     text = drawn()
     assert text.count("unknown") == 8
     assert "no session host is running" in text
-    assert " ok " not in text
+    assert "good" not in text
 
 
 def test_it_shows_cards_hosts_sessions_incidents_and_logs(tmp_path: Path) -> None:
@@ -64,7 +64,8 @@ def test_it_shows_cards_hosts_sessions_incidents_and_logs(tmp_path: Path) -> Non
     (tmp_path / "web.log").write_text('{"timestamp": "2026-11-24T20:00:01Z", "level": "info", "event": "second"}\n')
     (tmp_path / "cluster.log").write_text("2026-11-24 20:00:00,1 INFO x: first\n\x1b[2Jevil\n")
     text = drawn()
-    for words in ("83 %", "warning", "99 per hour", "critical", "ok", "idle", "host-1 2/50, 200 MB", "host-2 is silent",
+    for words in ("83 %", "warning", "99 per hour", "critical", "good", "nothing to measure",
+                  "host-1 2/50, 200 MB", "host-2 is silent",
                   "14 connected, 1 logged out", "and 3 more", "Incidents: 1 open", "2 h", "Memory is at 83 %",
                   "web: 20:00:01 info second", "cluster: 2026-11-24 20:00:00,1 INFO x: first"):  # fmt: skip
         assert words in text, words

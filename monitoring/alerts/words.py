@@ -7,7 +7,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -73,11 +73,7 @@ def clock(moment: datetime, zone: ZoneInfo) -> str:
 
 def link(incident: Incident) -> str:
     """Return the address of the incident's page."""
-    try:
-        page = reverse("admin:monitoring_incident_change", args=[incident.pk])
-    except NoReverseMatch:
-        page = reverse("admin:index")
-    return f"{settings.SITE_URL}{page}"
+    return f"{settings.SITE_URL}{reverse('admin:monitoring_incident_change', args=[incident.pk])}"
 
 
 def folded(rows: Sequence[AlertDelivery]) -> tuple[str, str]:
