@@ -136,6 +136,26 @@ def test_a_server_in_the_background_from_start_to_stop(server: Server) -> None:
 
 
 @pytest.mark.slow
+def test_a_server_in_the_foreground_is_restarted_and_recovered_without_ending(server: Server) -> None:
+    foreground = server.installation.start("monitor", "manage.py", "server", "monitor")
+    wait_for(lambda: answers(f"http://127.0.0.1:{server.port}/admin/login/"), 60, foreground.log.read_text)
+    for command in (["server", "restart"], ["recover", "--yes"]):
+        wait_for(lambda: server.is_up("host-1"), 60, server.log_ends)
+        before = [server.pid(name) for name in ("supervisord", "web", "cluster", "host-1")]
+        answer = server.installation.manage(*command, seconds=120)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        after = [server.pid(name) for name in ("supervisord", "web", "cluster", "host-1")]
+        assert after[0] == before[0]
+        assert not set(after[1:]) & set(before)
+    wait_for(lambda: server("health").returncode == 0, 60, lambda: server("health").stdout)
+    psutil.Process(server.pid("supervisord")).kill()
+    wait_for(lambda: server.is_up("web") and server.pid("supervisord") not in (0, before[0]), 60, server.log_ends)
+    assert "everything is started again" in foreground.log.read_text()
+    psutil.Process(foreground.pid).kill()  # then the tree ends by itself
+    wait_for(lambda: not processes.started_by(f"unix://{server.socket}") and not server.pid("supervisord"), 40)
+
+
+@pytest.mark.slow
 def test_a_crash_loop_is_given_a_rest_and_shown(server: Server) -> None:
     Host.objects.create(name="host-1", machine="elsewhere", pid=1, boot="x", started_at=timezone.now(),
                         heartbeat_at=timezone.now())  # fmt: skip

@@ -14,6 +14,8 @@ from typing import Any
 _ERRORS = frozenset({"error", "critical"})
 #: supervisord's own lines; and a log level that stands in a line of text.
 _SUPERVISORD = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) (\w{4}) (.*)$")
+#: What supervisord calls critical at each start, and is neither an error nor news: its socket is for this user alone.
+_HABITS = ("running as root", "without any HTTP authentication")
 _LEVELS = {"CRIT": "critical", "ERRO": "error", "WARN": "warning", "INFO": "info"}
 #: How a program that is not ours says that it is dying: Python without a handler, Go, the system.
 _DYING = re.compile(r"^(Traceback \(most recent call last\):|fatal error: |panic: |SIG[A-Z]+: |Fatal Python error|"
@@ -173,8 +175,7 @@ def _entry(line: str, name: str) -> Entry | None:
             return None
     if name == "supervisord" and (found := _SUPERVISORD.match(line)):
         local = datetime.strptime(f"{found[1]}.{found[2]}", "%Y-%m-%d %H:%M:%S.%f").astimezone()
-        # As root it calls that critical at each start; it is neither an error nor news.
-        level = "info" if "running as root" in found[4] else _LEVELS.get(found[3], "info")
+        level = "info" if any(habit in found[4] for habit in _HABITS) else _LEVELS.get(found[3], "info")
         return Entry(local.astimezone(UTC), level, name, found[4])
     return None
 

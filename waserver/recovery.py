@@ -147,23 +147,26 @@ def recover(report: Report, wait: timedelta) -> None:
     with alone():
         began = time.monotonic()
         look(report)
-        foreground = tree.in_foreground()
         with tree.locked():
-            if not tree.stop(report.say):
-                report.say("Nothing was running.")
-            else:
+            foreground = tree.in_foreground()
+            if foreground:
+                tree.stop_programs()
+            if foreground or tree.stop(report.say):
                 report.say("Everything was stopped.")
+            else:
+                report.say("Nothing was running.")
             bad = look(Report(lambda _sentence: None))  # again: nobody writes any more
             _back_up(report)
             _set_aside(report, bad)
             _release(report, timezone.now())
-            _clear_locks(report)
+            if not foreground:
+                _clear_locks(report)
             preparation.check_port()
             report.say(preparation.set_up().strip() or "The database has all migrations.")
-            if not foreground:
+            if foreground:
+                tree.start_programs()
+            else:
                 tree.start()
-        if foreground:
-            _await_supervisor(report)
         report.say("The server was started, under supervision.")
         _await_sessions(report, wait)
         report.say(f"Recovered in {time.monotonic() - began:.1f} s.")
@@ -219,18 +222,6 @@ def _clear_locks(report: Report) -> None:
         path.unlink(missing_ok=True)
     if found:
         report.say("Removed " + ", ".join(path.name for path in found) + ".")
-
-
-def _await_supervisor(report: Report) -> None:
-    """The `server run` we stopped belongs to something (systemd, a container) that starts it again; else we do."""
-    until = time.monotonic() + 30
-    while tree.supervisord() is None:
-        if time.monotonic() > until:
-            report.say("Nobody started it again within 30 s, so it was started in the background.")
-            with tree.locked():
-                tree.start()
-            return
-        time.sleep(0.5)
 
 
 def _await_sessions(report: Report, wait: timedelta) -> None:

@@ -38,7 +38,7 @@ class SupervisorError(Exception):
 class Supervisor:
     """The supervisord that listens at a unix socket. Every method raises SupervisorError."""
 
-    def __init__(self, socket_path: str, timeout: float = 20) -> None:
+    def __init__(self, socket_path: str, timeout: float = 40) -> None:
         self._proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=_Transport(socket_path, timeout))
 
     def programs(self) -> list[Info]:
@@ -53,6 +53,14 @@ class Supervisor:
     def stop(self, name: str, wait: bool = True) -> None:
         """Stop a program: it is not started again by itself."""
         self._call("stopProcess", f"{GROUP}:{name}", wait)
+
+    def stop_all(self) -> None:
+        """Stop all programs at the same time; returns once they have ended. supervisord and the guard go on."""
+        self._call("stopProcessGroup", GROUP, True)
+
+    def start_all(self) -> None:
+        """Start all programs. Returns at once."""
+        self._call("startProcessGroup", GROUP, False)
 
     def shutdown(self) -> None:
         """End all programs, then supervisord itself. Returns at once."""

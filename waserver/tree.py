@@ -77,6 +77,30 @@ def start() -> None:
     """Start supervisord in the background and wait until the web process answers. Raises CommandError."""
     (settings.RUN_DIR / "programs.json").unlink(missing_ok=True)
     guard.launch(write_config())
+    _await_answer()
+
+
+def stop_programs() -> None:
+    """End all programs and leave supervisord running, for what it belongs to (systemd, a container) ends with it.
+
+    Raises CommandError.
+    """
+    try:
+        supervisor().stop_all()
+    except SupervisorError as error:
+        raise CommandError(f"{error} Try `manage.py server stop`, then run this again.") from None
+
+
+def start_programs() -> None:
+    """Start all programs again and wait until the web process answers. Raises CommandError."""
+    try:
+        supervisor().start_all()
+    except SupervisorError as error:
+        raise CommandError(f"{error} Try `manage.py server stop`, then `manage.py server start`.") from None
+    _await_answer()
+
+
+def _await_answer() -> None:
     until = time.monotonic() + START_PATIENCE
     while not _answers():
         if supervisord() is None and time.monotonic() > until - START_PATIENCE + 5:

@@ -93,9 +93,10 @@ class Command(OurCommand):
             tree.restart_program(options["program"])
             self.stdout.write(f"{options['program']} was restarted.")
         elif tree.in_foreground():
-            for info in tree.require_running():
-                tree.restart_program(info.name)
-                self.stdout.write(f"{info.name} was restarted.")
+            with tree.locked():
+                tree.stop_programs()
+                tree.start_programs()
+            self.stdout.write("All programs were restarted.")
         else:
             with tree.locked():
                 tree.stop(self.stdout.write)
