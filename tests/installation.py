@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -129,7 +130,11 @@ class Installation:
         for program in self.programs.values():
             if program.running():
                 program.send(signal.SIGCONT)
+                children = psutil.Process(program.pid).children(recursive=True)
                 program.kill()
+                for child in children:  # a killed cluster leaves its workers behind
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.kill()
 
     # -- accounts and sessions
 
