@@ -111,15 +111,26 @@ def test_an_account_is_paired_in_the_browser_and_survives_a_killed_host(
     assert sim.most_live(number) == 1
 
 
+#: Notes when each code is painted, by the page itself: the driver's own way to the browser is no part of the figure.
+_NOTE_CODES = """
+const painted = {};
+new MutationObserver(() => {
+  const number = document.querySelector("#qr:has(svg)")?.dataset.codeNumber;
+  if (number && !painted[number]) { painted[number] = 1; requestAnimationFrame(() => painted[number] = Date.now()); }
+}).observe(document, {childList: true, subtree: true});
+window.paintedAt = number => painted[number] > 1 ? painted[number] : null;
+"""
+
+
 def test_a_code_is_visible_within_a_second_of_the_librarys_callback(
     browser: Browser, address: str, installation: Installation
 ) -> None:
     page = logged_in(browser, address)
+    page.add_init_script(_NOTE_CODES)
     session = add_account(page, address, "Latency")
     took = []
     for shown in range(1, 7):
-        page.wait_for_selector(f"#qr[data-code-number='{shown}'] svg", timeout=20_000)
-        visible = page.evaluate("Date.now()") / 1000
+        visible = page.wait_for_function(f"paintedAt({shown})", timeout=20_000).json_value() / 1000
         event = session.events.filter(kind="qr").order_by("-id").first()
         assert event is not None
         took.append(visible - event.at.timestamp())
@@ -128,7 +139,7 @@ def test_a_code_is_visible_within_a_second_of_the_librarys_callback(
     median, worst = statistics.median(took), max(took)
     limit = LIMIT_WITH_REDIS if os.environ.get("TEST_REDIS_URL") else LIMIT
     print(f"\nQR latency, library callback to visible in the page: median {median:.2f} s, worst {worst:.2f} s of "
-          f"{len(took)} (at most {limit} s)")  # fmt: skip
+          f"{len(took)} (at most {limit} s; each: {', '.join(f'{one:.2f}' for one in took)})")  # fmt: skip
     assert worst <= limit
 
 
