@@ -156,6 +156,12 @@ def test_pairing_and_control_from_the_terminal(installation: Installation, sim: 
     from tests.installation import live_host
 
     wait_for(live_host, 20, installation.log("host-1"))
+    sim.faults.break_network("refused")
+    answer = installation.manage("sessions", "pair", "Terminal")
+    assert is_one_sentence(answer), answer.stderr
+    assert "WhatsApp could not be reached" in answer.stderr
+    assert "Check the internet connection and the proxy" in answer.stderr
+    sim.faults.break_network("")
     pairing = installation.start("pair", "manage.py", "sessions", "pair", "Terminal")
     row = wait_for(lambda: (r := fresh(session)).qr_text and r, 20, installation.log("pair"))
     assert row
