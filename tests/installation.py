@@ -35,7 +35,7 @@ T = TypeVar("T")
 SCALE = 0.1
 
 
-def wait_for(what: Callable[[], T], seconds: float = 20, but: Callable[[], object] = lambda: "") -> T:
+def wait_for(what: Callable[[], T], seconds: float = 45, but: Callable[[], object] = lambda: "") -> T:
     """Return the first true value of `what`; fail the test, saying `but()`, when it does not come."""
     until = time.monotonic() + seconds
     while not (value := what()):
@@ -149,7 +149,7 @@ class Installation:
         )
         return fresh(session)
 
-    def until(self, session: Session, state: str, seconds: float = 20, **fields: Any) -> Session:
+    def until(self, session: Session, state: str, seconds: float = 60, **fields: Any) -> Session:
         """Return the row once it is in `state` with these fields."""
 
         def there() -> Session | None:
