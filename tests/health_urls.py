@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -10,8 +10,8 @@ from django.urls import path
 from waserver.urls import urlpatterns as real
 
 
-async def slow(request: HttpRequest, tenths: int) -> HttpResponse:
-    await asyncio.sleep(tenths / 10)
+def slow(request: HttpRequest, tenths: int) -> HttpResponse:
+    time.sleep(tenths / 10)
     return HttpResponse("late")
 
 
