@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from django.utils import timezone
 from accounts.models import Account
 from sessions_app.models import Host, Session, SessionEvent
 from tests.installation import ROOT, fresh
-from waserver import guard, recovery
+from waserver import guard, recovery, tree
 from waserver.damage import quarantine
 from waserver.store_check import Verdict, check
 
@@ -126,6 +127,24 @@ def test_without_a_terminal_it_wants_to_be_told(folder: Path) -> None:
     assert answer.returncode == 1
     wanted = "CommandError: This stops and restarts the server: say --yes, or --dry-run to see what it would do."
     assert answer.stderr.strip() == wanted
+
+
+def test_what_a_killed_host_left_in_the_rows_is_not_called_connected(folder: Path) -> None:
+    now, said = timezone.now(), list[str]()
+    lease = {"lease_expires_at": now + timedelta(seconds=30)}
+    ours = Host.objects.create(name="host-1", machine=tree.machine(), heartbeat_at=now)
+    other = Host.objects.create(name="host-2", machine="another machine", heartbeat_at=now)
+    before, after = {"connected_at": now - timedelta(hours=1)}, {"connected_at": now + timedelta(seconds=1)}
+    session("nobody's", **before)
+    session("claimed, not yet looked at", host=ours, **lease, **before)
+    session("never stopped", host=other, **lease, **before)
+    session("back", host=ours, **lease, **after)
+    session("lost again", host=ours, lease_expires_at=now - timedelta(seconds=1), **after)
+    recovery.await_sessions(report := recovery.Report(said.append), now, timedelta())
+    assert "2 of 5 sessions are connected again" in said[0]
+    left = " ".join(report.left)
+    assert all(name in left for name in ("nobody's", "claimed, not yet looked at", "lost again"))
+    assert "never stopped" not in left
 
 
 def test_a_full_disk_is_refused_before_anything_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

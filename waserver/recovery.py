@@ -19,6 +19,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import DatabaseError, connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from sessions_app.explanations import explain
@@ -158,7 +159,8 @@ def recover(report: Report, wait: timedelta) -> None:
             bad = look(Report(lambda _sentence: None))  # again: nobody writes any more
             _back_up(report)
             _set_aside(report, bad)
-            _release(report, timezone.now())
+            released_at = timezone.now()
+            _release(report, released_at)
             if not foreground:
                 _clear_locks(report)
             preparation.check_port()
@@ -168,7 +170,7 @@ def recover(report: Report, wait: timedelta) -> None:
             else:
                 tree.start()
         report.say("The server was started, under supervision.")
-        _await_sessions(report, wait)
+        await_sessions(report, released_at, wait)
         report.say(f"Recovered in {time.monotonic() - began:.1f} s.")
 
 
@@ -224,14 +226,20 @@ def _clear_locks(report: Report) -> None:
         report.say("Removed " + ", ".join(path.name for path in found) + ".")
 
 
-def _await_sessions(report: Report, wait: timedelta) -> None:
+def await_sessions(report: Report, released_at: datetime, wait: timedelta) -> None:
+    """Wait until the sessions that can come back have connected since their leases were given back.
+
+    What a killed host left in the rows does not count: a row says connected until a host has looked at it again.
+    """
     wanted = set(Session.objects.wanted_online().exclude(store="").values_list("pk", flat=True))
-    until, began = time.monotonic() + wait.total_seconds(), time.monotonic()
+    elsewhere = Q(host__in=Host.objects.live(released_at).exclude(machine=tree.machine()))
+    began, deadline = time.monotonic(), timezone.now() + wait
     while True:
-        rows = Session.objects.filter(pk__in=wanted)
-        back = set(rows.filter(state=State.CONNECTED).values_list("pk", flat=True))
-        settled = set(rows.exclude(hold="", retry_at=None).values_list("pk", flat=True))
-        if not wanted - back - settled or time.monotonic() > until:
+        now, rows = timezone.now(), Session.objects.filter(pk__in=wanted)
+        held = rows.filter(state=State.CONNECTED, lease_expires_at__gt=now)
+        back = set(held.filter(Q(connected_at__gte=released_at) | elsewhere).values_list("pk", flat=True))
+        settled = set(rows.filter(~Q(hold="") | Q(retry_at__gt=deadline)).values_list("pk", flat=True))
+        if not wanted - back - settled or now > deadline:
             break
         time.sleep(0.3)
     report.say(f"{len(back)} of {len(wanted)} sessions are connected again, after {time.monotonic() - began:.1f} s.")

@@ -51,7 +51,9 @@ def _is_back(host: Host) -> bool:
 
 
 def _connected() -> set[int]:
-    return set(Session.objects.filter(state=State.CONNECTED).values_list("pk", flat=True))
+    """Return what is connected under a living lease: a row nobody owns may say so from before a crash."""
+    held = Session.objects.filter(state=State.CONNECTED, lease_expires_at__gt=timezone.now())
+    return set(held.values_list("pk", flat=True))
 
 
 def _all_connected(before: set[int]) -> bool:
