@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 4
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow e2e scale drill demo check chaos translations
+.PHONY: run setup dev test test-slow test-services e2e scale drill demo check chaos translations
 
 run: setup
 	@exec $(PY) manage.py server run
@@ -27,6 +27,14 @@ $(VENV)/dev.stamp: requirements.txt requirements-forecast.txt requirements-dev.t
 
 test: dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
+
+# The same on real servers: MariaDB, Redis, PostgreSQL for the device keys. They are emptied.
+test-services: dev $(VENV)/services.stamp
+	$(PY) -m tests.services $(PY) -m pytest -n $(JOBS) --dist loadfile
+
+$(VENV)/services.stamp: requirements-mysql.txt requirements-postgres.txt | $(VENV)/dev.stamp
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-mysql.txt -r requirements-postgres.txt
+	@touch $@
 
 test-slow: dev
 	$(PY) -m pytest -m slow

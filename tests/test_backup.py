@@ -92,7 +92,8 @@ def test_a_backup_holds_the_database_every_store_and_the_secret_key(
     made = backup.create("by hand")
     assert made.name.endswith("Z-by_hand.tar.gz.age")
     assert made.warnings[0].startswith("A NEW BACKUP KEY WAS MADE")
-    assert made.counts == {"accounts": 1, "stores": 1, "damaged": 0, "missing": 0, "bytes": made.size, "pruned": 0}
+    assert made.counts == {"accounts": 1, "stores": 1, "stores_elsewhere": 0, "damaged": 0, "missing": 0,
+                           "bytes": made.size, "pruned": 0}  # fmt: skip
     kept = tmp_path_factory.mktemp("kept")
     with target.Target().open(made.name) as source:
         manifest = archive.read(source, key.load(), kept)
@@ -152,6 +153,13 @@ def test_a_store_that_cannot_be_read_is_copied_as_it_is_and_named(account: Sessi
     (folder / "devices" / "1.sqlite3").unlink()
     made = backup.create()
     assert made.manifest.missing == ["1.sqlite3"]
+
+
+def test_keys_in_postgresql_are_said_not_to_be_covered(account: Session, folder: Path) -> None:
+    Session.objects.update(store="postgres:wa_00000000_1_abcdef")
+    made = backup.create()
+    assert made.manifest.missing == []
+    assert any("1 accounts are in PostgreSQL (DEVICE_STORE_URL) and NOT in this backup" in one for one in made.warnings)
 
 
 def test_a_flipped_byte_anywhere_is_found(tmp_path: Path) -> None:

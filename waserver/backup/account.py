@@ -53,7 +53,10 @@ def export(session: Session, file: Path) -> Manifest:
             (folder / _ROW).write_text(json.dumps(row))
             kept = {}
             if session.store:
-                if not device_store.is_file(session.store) or not device_store.exists(session.store_path):
+                if not device_store.is_file(session.store):
+                    raise BackupError(f"The keys of {account} are in PostgreSQL, from where none are exported: pair it "
+                                      "again at the other installation.")  # fmt: skip
+                if not device_store.exists(session.store_path):
                     raise BackupError(f"The device store of {account} is not there, so there are no keys to export.")
                 (folder / stores.FOLDER).mkdir()
                 kept[session.store] = f"{stores.FOLDER}/keys.sqlite3"

@@ -59,6 +59,11 @@ def create(reason: str = "", keep: int | None = None) -> Made:
             manifest = gather(folder, now, reason)
             warnings += [f"{one} cannot be read; it was copied as it is." for one in manifest.damaged]
             warnings += [f"A session names the device store {one}, which is not there." for one in manifest.missing]
+            if elsewhere := manifest.counts["stores_elsewhere"]:
+                warnings.append(
+                    f"The keys of {elsewhere} accounts are in PostgreSQL (DEVICE_STORE_URL) and NOT in this backup: "
+                    "back that server up as well, with pg_dump, at the same time."
+                )
             file = folder / name
             with file.open("xb") as out:
                 archive.write(out, manifest, folder, identity)
@@ -82,7 +87,9 @@ def gather(folder: Path, now: datetime, reason: str) -> Manifest:
     names += [*copied.members, SECRET_KEY]
     return Manifest(
         kind="backup", created_at=now.isoformat(), machine=platform.node(), reason=reason, engine=database.engine(),
-        migrations=applied_migrations(), counts={"accounts": Account.objects.count(), "stores": len(copied.stores)},
+        migrations=applied_migrations(),
+        counts={"accounts": Account.objects.count(), "stores": len(copied.stores),
+                "stores_elsewhere": copied.elsewhere},
         stores=copied.stores, damaged=copied.damaged, missing=copied.missing,
         members=[archive.member(name, folder / name) for name in names],
     )  # fmt: skip

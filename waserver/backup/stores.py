@@ -9,6 +9,7 @@ from pathlib import Path
 from django.conf import settings
 
 from sessions_app.models import Session
+from sessions_app.whatsapp import device_store
 from waserver.backup.database import copy_sqlite
 from waserver.backup.errors import BackupError
 
@@ -24,6 +25,7 @@ class Copied:
     members: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    elsewhere: int = 0  # in PostgreSQL
 
 
 def snapshot(folder: Path) -> Copied:
@@ -44,7 +46,9 @@ def snapshot(folder: Path) -> Copied:
             copied.damaged.append(member)
         copied.stores[file.name] = member
     named = Session.objects.exclude(store="").values_list("store", flat=True)
-    copied.missing = sorted(name for name in named if name not in copied.stores)
+    in_files = [name for name in named if device_store.is_file(name)]
+    copied.missing = sorted(name for name in in_files if name not in copied.stores)
+    copied.elsewhere = len(named) - len(in_files)
     return copied
 
 

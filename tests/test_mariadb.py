@@ -1,0 +1,217 @@
+"""MariaDB, on a real server (make test-services): isolation, indexes of the hot queries, lost connections."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from django.db import close_old_connections, connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts.models import Account
+from messaging.kinds import Kind
+from messaging.models import Chat, Event, Message
+from messaging.models.event import EventKind
+from messaging.models.message import Direction
+from messaging.models.webhook import Delivery, DeliveryState
+from messaging.states import MessageState
+from monitoring.models import HealthSample, Resolution
+from sessions_app.live_back import live_back
+from sessions_app.models import Host, Session, SessionCommand, SessionEvent
+from tests.installation import Installation, wait_for
+from tests.wasim import Wasim
+
+pytestmark = pytest.mark.skipif(not os.environ.get("TEST_DATABASE_URL", "").startswith("mysql"),
+                                reason="TEST_DATABASE_URL names no MariaDB (make test-services)")  # fmt: skip
+
+_numbers = count(4_915_800_000_001)
+_ACCOUNTS = 1500
+
+
+def one(statement: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db
+def test_transactions_read_what_is_committed_and_text_is_whole() -> None:
+    assert one("SELECT @@SESSION.tx_isolation") == "READ-COMMITTED"
+    assert one("SELECT @@SESSION.character_set_client") == "utf8mb4"
+    Account.objects.create(label="Zoë 🐘")
+    assert Account.objects.get(label="Zoë 🐘")
+    assert connection.settings_dict["CONN_HEALTH_CHECKS"]
+    assert connection.settings_dict["CONN_MAX_AGE"] != 0
+
+
+@pytest.fixture
+def filled(transactional_db: None) -> Account:
+    """A provider's tables: many accounts, of which few need anything, and their history. ANALYZE commits."""
+    now = timezone.now()
+    hosts = [Host.objects.create(name=f"host-{n}", heartbeat_at=now) for n in range(30)]
+    Account.objects.bulk_create(Account(label=f"Account {n}", phone=f"62812{n:08}") for n in range(_ACCOUNTS))
+    accounts = list(Account.objects.order_by("pk"))
+    Session.objects.bulk_create(
+        Session(account=account, state="connected", host=hosts[n % 30], store=f"{n}.sqlite3",
+                lease_expires_at=now + timedelta(hours=1, seconds=n % 30)) for n, account in enumerate(accounts)
+    )  # fmt: skip
+    sessions = list(Session.objects.order_by("pk"))
+    SessionEvent.objects.bulk_create(
+        (SessionEvent(session=sessions[n % _ACCOUNTS], at=now - timedelta(minutes=n), kind="connected")
+         for n in range(10_000)), batch_size=2000,
+    )  # fmt: skip
+    SessionCommand.objects.bulk_create(
+        SessionCommand(session=sessions[n % _ACCOUNTS], verb="start", finished_at=now) for n in range(5000)
+    )
+    Chat.objects.bulk_create(Chat(account=account, jid=f"{n}@s.whatsapp.net") for n, account in enumerate(accounts))
+    chats = list(Chat.objects.order_by("pk"))
+    Message.objects.bulk_create(
+        (Message(account_id=chats[n % _ACCOUNTS].account_id, chat=chats[n % _ACCOUNTS], direction=Direction.OUT,
+                 kind=Kind.TEXT, state=MessageState.SENT, whatsapp_id=f"ID{n}") for n in range(15_000)),
+        batch_size=2000,
+    )  # fmt: skip
+    Event.objects.bulk_create(
+        (Event(kind=EventKind.SENT, account=accounts[n % _ACCOUNTS], position=n + 1) for n in range(10_000)),
+        batch_size=2000,
+    )
+    HealthSample.objects.bulk_create(
+        (HealthSample(metric="memory_usage", resolution=Resolution.READING, at=now - timedelta(seconds=30 * n), value=1,
+                      minimum=1, maximum=1) for n in range(10_000)), batch_size=2000,
+    )  # fmt: skip
+    with connection.cursor() as cursor:
+        for model in (Account, Session, SessionEvent, SessionCommand, Chat, Message, Event, HealthSample, Host):
+            cursor.execute(f"ANALYZE TABLE {model._meta.db_table}")
+            cursor.fetchall()
+    return accounts[0]
+
+
+#: What runs every few seconds or at every request: name -> the query, for an account.
+HOT: dict[str, Callable[[Account], QuerySet[Any]]] = {
+    "sessions to claim": lambda a: Session.objects.claimable(timezone.now()),
+    "leases that ran out": lambda a: Session.objects.lease_ran_out(timezone.now()),
+    "sessions of a host": lambda a: Session.objects.filter(host=Host.objects.get(name="host-7")),
+    "commands of a session": lambda a: SessionCommand.objects.filter(finished_at=None, session__account=a),
+    "open commands of a host": lambda a: SessionCommand.objects.filter(
+        finished_at=None, session__host=Host.objects.get(name="host-7")),
+    "events of a session": lambda a: SessionEvent.objects.filter(session__account=a).order_by("-id")[:50],
+    "events to forget": lambda a: SessionEvent.objects.filter(at__lt=timezone.now() - timedelta(days=90)),
+    "messages due": lambda a: Message.objects.due(timezone.now()).filter(account=a),
+    "messages due anywhere": lambda a: Message.objects.due(timezone.now()),
+    "messages left behind": lambda a: Message.objects.left_behind(a.pk, 5),
+    "messages expired": lambda a: Message.objects.expired(timezone.now()),
+    "a message by its id": lambda a: Message.objects.filter(account=a, whatsapp_id="ID7"),
+    "a page of messages": lambda a: Message.objects.filter(account=a).order_by("-id")[:50],
+    "the event stream": lambda a: Event.objects.after(9_990),
+    "events without a position": lambda a: Event.objects.filter(position=None),
+    "a metric's last hour": lambda a: HealthSample.objects.series(
+        "memory_usage", "", timezone.now() - timedelta(hours=1), Resolution.READING),
+    "readings since": lambda a: HealthSample.objects.readings(timezone.now() - timedelta(minutes=5)),
+    "deliveries pending": lambda a: Delivery.objects.filter(state=DeliveryState.PENDING, next_at__lte=timezone.now()),
+    "an account by its number": lambda a: Account.objects.filter(phone="6281200000007"),
+}  # fmt: skip
+#: So many rows may be looked at, by the server's own estimate, of the thousands there are.
+_FEW = 800
+
+
+def test_every_hot_query_finds_its_rows_by_an_index(filled: Account) -> None:
+    wrong = {}
+    for name, query in HOT.items():
+        statement, values = query(filled).query.sql_with_params()
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {statement}", values)
+            names = [column[0] for column in cursor.description]
+            plan = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        whole = [step for step in plan if step["type"] == "ALL"]
+        if whole or any(int(str(step["rows"] or 0).split()[0]) > _FEW for step in plan):
+            wrong[name] = [(step["table"], step["type"], step["key"], step["rows"]) for step in plan]
+    assert wrong == {}
+
+
+def test_an_index_that_is_missing_would_be_noticed(filled: Account) -> None:
+    statement, values = Account.objects.filter(important=True).query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {statement}", values)
+        row = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
+    assert (row["type"], row["key"]) == ("ALL", None)
+
+
+def test_live_back_over_many_accounts_is_quick(filled: Account) -> None:
+    began = time.monotonic()
+    live_back(timezone.now())
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_was_killed_is_replaced_at_the_next_request() -> None:
+    Account.objects.create(label="before")
+    kill([int(one("SELECT CONNECTION_ID()"))])
+    close_old_connections()  # what begins every request and every turn
+    Account.objects.create(label="after")
+    assert Account.objects.count() == 2
+
+
+def kill(ids: list[int]) -> None:
+    """End connections from a second one, as a restart of the server does."""
+    import MySQLdb
+
+    chosen = connection.settings_dict
+    with MySQLdb.connect(host=chosen["HOST"], port=int(chosen["PORT"] or 3306), user=chosen["USER"],
+                         password=chosen["PASSWORD"]) as second:  # fmt: skip
+        for one_id in ids:
+            with contextlib.suppress(MySQLdb.OperationalError):  # it has ended by itself
+                second.cursor().execute(f"KILL {one_id}")
+
+
+def answer(url: str) -> bytes:
+    """Return what the web process says, ready or not."""
+    try:
+        with urllib.request.urlopen(url, timeout=20) as found:
+            return bytes(found.read())
+    except urllib.error.HTTPError as error:
+        return error.read()
+
+
+def others() -> list[int]:
+    """Return the connections to this test's database that are not our own."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()")
+        return [row[0] for row in cursor.fetchall()]
+
+
+@pytest.mark.real
+@pytest.mark.timeout(240)
+def test_connections_killed_again_and_again_lose_no_write(installation: Installation, sim: Wasim) -> None:
+    """A connected session is dropped ten times while every connection of host, cluster and web is killed."""
+    number = str(next(_numbers))
+    session = installation.paired("Front office", number)
+    host = installation.start_host(RECONNECT_GRACE="20")
+    cluster = installation.start("cluster", "manage.py", "qcluster")
+    address = installation.start_web()
+    installation.until(session, "connected", 40)
+    for _ in range(10):
+        logins = sim.device(number).accepted_logins
+        kill(others())
+        sim.faults.drop(number)
+        kill(others())
+        wait_for(lambda before=logins: sim.device(number).accepted_logins > before, 60,  # type: ignore[misc]
+                 installation.log("host-1"))  # fmt: skip
+        # Each log-in the other side saw is written down once.
+        wait_for(lambda: SessionEvent.objects.filter(session=session, kind="connected").count()
+                 == sim.device(number).accepted_logins, 30,
+                 lambda: list(SessionEvent.objects.values_list("kind", flat=True)))  # fmt: skip
+    installation.until(session, "connected")
+    assert (host.running(), cluster.running()) == (True, True)
+    kill(others())
+    for _ in range(20):  # whichever of the web's threads answers finds its connection dead, and another at once
+        assert json.loads(answer(f"{address}/readyz"))["checks"]["database"]["ok"]
+    assert sim.most_live(number) == 1
