@@ -154,8 +154,10 @@ class Courier:
         with transaction.atomic():
             for lane, row, result in results:
                 self._keep(lambda lane=lane, row=row, result=result: lane.settle(row, result, now))  # type: ignore[misc]
+            # One question for all receipts of the batch; the rows are kept up to date as they change.
+            known = inbox.rows_of(arrived) if most > 1 else None
             for account_id, inbound in arrived:
-                files = self._store(account_id, inbound, parked) or files
+                files = self._store(account_id, inbound, parked, known) or files
         for lane, _row, _result in results:
             self._results.popleft()
             lane.busy = None
@@ -169,7 +171,8 @@ class Courier:
         self._resolve_parked()
         return True
 
-    def _store(self, account_id: int, inbound: Inbound, parked: list[tuple[int, Receipt, tuple[str, ...]]]) -> bool:
+    def _store(self, account_id: int, inbound: Inbound, parked: list[tuple[int, Receipt, tuple[str, ...]]],
+               known: inbox.Rows | None) -> bool:  # fmt: skip
         """Store one arrival; return whether it has a file to fetch. One that cannot be stored holds up no other."""
         has_file = False
 
@@ -178,7 +181,7 @@ class Courier:
             if not isinstance(inbound, Receipt):
                 row = inbox.store_message(account_id, inbound)
                 has_file = row is not None and row.media_id is not None
-            elif unknown := inbox.store_receipt(account_id, inbound):
+            elif unknown := inbox.store_receipt(account_id, inbound, known):
                 parked.append((account_id, inbound, unknown))
 
         if not self._keep(store):
@@ -268,8 +271,11 @@ class Courier:
         """Claim the next message of each account that may send, commit, and only then hand them to the library."""
         now = timezone.now()
         free = {lane.line.account_id: lane for lane in self._lanes.values() if lane.busy is None and not lane.closed}
-        due = Message.objects.filter(account=OuterRef("pk"), state=MessageState.QUEUED, next_at__lte=now)
-        wanted = [free[pk] for pk in Account.objects.filter(Exists(due), pk__in=free).values_list("pk", flat=True)]
+        wanted = [lane for lane in free.values() if lane.has_read_ahead]
+        if empty := [pk for pk, lane in free.items() if not lane.has_read_ahead]:
+            due = Message.objects.filter(account=OuterRef("pk"), state=MessageState.QUEUED, next_at__lte=now)
+            waiting = Account.objects.filter(Exists(due), pk__in=empty).values_list("pk", flat=True)
+            wanted += [free[pk] for pk in waiting]
         chosen = [(lane, row) for lane in wanted if (row := lane.next(now)) is not None]
         if not chosen:
             return False

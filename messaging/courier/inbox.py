@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 
 from django.db.models import Q
@@ -47,13 +48,31 @@ def store_message(account_id: int, message: inbound.Message) -> Message | None:
     )  # fmt: skip
 
 
-def store_receipt(account_id: int, receipt: inbound.Receipt) -> tuple[str, ...]:
-    """Take over what a receipt says; return the ids of it nobody knows here."""
+#: (account, WhatsApp's id) -> the messages with that id; one in each chat at most.
+Rows = dict[tuple[int, str], list[Message]]
+
+
+def rows_of(arrived: Sequence[tuple[int, inbound.Inbound]]) -> Rows:
+    """Return the messages the receipts among these are about."""
+    receipts = [(account, each) for account, each in arrived if isinstance(each, inbound.Receipt)]
+    ids = {identity for _account, receipt in receipts for identity in receipt.ids}
+    if not ids:
+        return {}
+    rows = Message.objects.filter(account_id__in={account for account, _receipt in receipts}, whatsapp_id__in=ids)
+    found: Rows = {}
+    for row in rows.select_related("account", "chat", "media"):
+        found.setdefault((row.account_id, str(row.whatsapp_id)), []).append(row)
+    return found
+
+
+def store_receipt(account_id: int, receipt: inbound.Receipt, known: Rows | None = None) -> tuple[str, ...]:
+    """Take over what a receipt says; return the ids nobody knows here. `known`: from `rows_of`, else asked for."""
     if receipt.kind not in _DELIVERED:
         return ()
-    rows = Message.objects.filter(account_id=account_id, whatsapp_id__in=receipt.ids)
-    found = {row.whatsapp_id for row in _apply(receipt, list(rows.select_related("account", "chat", "media")))}
-    return () if receipt.by_me else tuple(each for each in receipt.ids if each not in found)
+    rows = rows_of([(account_id, receipt)]) if known is None else known
+    mine = {identity: rows.get((account_id, identity), []) for identity in receipt.ids}
+    _apply(receipt, [row for found in mine.values() for row in found])
+    return () if receipt.by_me else tuple(identity for identity, found in mine.items() if not found)
 
 
 def resolve(account_id: int, receipt: inbound.Receipt, ids: tuple[str, ...]) -> int:
@@ -81,7 +100,7 @@ def resolve(account_id: int, receipt: inbound.Receipt, ids: tuple[str, ...]) -> 
     return int(_confirm(row, receipt, ids[0]))
 
 
-def _apply(receipt: inbound.Receipt, rows: list[Message]) -> list[Message]:
+def _apply(receipt: inbound.Receipt, rows: list[Message]) -> None:
     for row in rows:
         if row.direction == Direction.IN:
             if receipt.by_me and receipt.kind is not ReceiptKind.DELIVERED:  # read on the phone
@@ -90,7 +109,6 @@ def _apply(receipt: inbound.Receipt, rows: list[Message]) -> list[Message]:
             if row.chat.is_group:
                 _note_member(row, receipt)
             _confirm(row, receipt)
-    return rows
 
 
 def _confirm(row: Message, receipt: inbound.Receipt, whatsapp_id: str = "") -> bool:

@@ -11,19 +11,31 @@ from django.utils import timezone
 
 from messaging.courier.outcome import Next, judge
 from messaging.errors import sentence
-from messaging.models import Chat, ContactPause, Message, PacingRule
+from messaging.models import Chat, ContactPause, Direction, MediaState, Message, PacingRule
 from messaging.pacing import Pace, Past, Turn, turn
 from messaging.states import MessageState
 from sessions_app.host.extension import Line
 from sessions_app.models import Host, Session
 from sessions_app.whatsapp.client import NotSent, Sent, Unknown
 
-#: Messages read ahead. Each is claimed by itself, so what changes meanwhile is seen then.
-_AHEAD = 10
+#: Chats, and messages of them, read ahead. Each is claimed by itself, so what changes meanwhile is seen then.
+_AHEAD, _FOLLOWING = 10, 40
 #: A turn further away than this is written on the rows, so that people see why they wait.
 _SHOWN = 10.0
 
 Result = Sent | NotSent | Unknown
+
+
+def _is_later(row: Message, now: datetime) -> bool:
+    """Return whether it is meant for later, or too late: the others of its chat do not wait for it."""
+    scheduled = row.send_at is not None and row.send_at > now
+    return scheduled or (row.expires_at is not None and row.expires_at <= now)
+
+
+def _is_ready(row: Message, now: datetime) -> bool:
+    """Return whether it may go now, as far as the row says."""
+    has_file = row.media is None or row.media.state == MediaState.STORED
+    return has_file and row.next_at is not None and row.next_at <= now
 
 
 def claim(chosen: list[tuple[Lane, Message]], host: Host, now: datetime) -> list[tuple[Lane, Message]]:
@@ -83,8 +95,7 @@ class Lane:
         if self.busy is not None or self.closed or now < self.free_at:
             return None
         if not self._deck:
-            due = Message.objects.due(now).filter(account_id=self.line.account_id)
-            self._deck.extend(due.select_related("account", "chat", "media", "target")[:_AHEAD])
+            self._read_ahead(now)
         while self._deck:
             row = self._deck[0]
             if row.expires_at is not None and row.expires_at <= now:
@@ -97,6 +108,29 @@ class Lane:
             if not self._postpone(row, when, now):
                 return None
         return None
+
+    @property
+    def has_read_ahead(self) -> bool:
+        """Return whether it knows what comes next without asking the database."""
+        return bool(self._deck)
+
+    def _read_ahead(self, now: datetime) -> None:
+        """Take the first due message of some chats, and what follows it there: in order, up to one not yet due."""
+        queued = Message.objects.filter(account_id=self.line.account_id).select_related(
+            "account", "chat", "media", "target"
+        )
+        firsts = list(queued.due(now)[:_AHEAD])
+        self._deck.extend(firsts)
+        if len(firsts) == _AHEAD:
+            return  # enough chats to go on with
+        chats = {row.chat_id: row.pk for row in firsts}
+        rest = queued.filter(chat_id__in=chats, state=MessageState.QUEUED, direction=Direction.OUT).order_by("pk")
+        for row in rest[:_FOLLOWING]:
+            if row.chat_id in chats and row.pk > chats[row.chat_id] and not _is_later(row, now):
+                if _is_ready(row, now):
+                    self._deck.append(row)
+                else:
+                    del chats[row.chat_id]
 
     def take(self, row: Message) -> None:
         """Have it no more: somebody tried to claim it."""
@@ -129,6 +163,7 @@ class Lane:
             Chat.objects.filter(pk=row.chat_id).update(absent_at=now)
         if verdict.what is Next.RETRY:
             row.retry(verdict.at, verdict.code, verdict.sentence)
+            self._deck = deque(other for other in self._deck if other.chat_id != row.chat_id)  # they wait for it
         else:
             row.fail(verdict.code, verdict.sentence)
 

@@ -207,7 +207,7 @@ class Message(models.Model):
         `from_me`: written on the phone itself, so outbound and sent, though not by us.
         """
         now = timezone.now()
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             row, new = cls.objects.get_or_create(
                 chat=chat, whatsapp_id=whatsapp_id,
                 defaults={
@@ -244,7 +244,7 @@ class Message(models.Model):
 
     def sent(self, whatsapp_id: str, at: datetime) -> bool:
         """WhatsApp acknowledged it."""
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             changed = self._change(S.SENT, EventKind.SENT, at, whatsapp_id=whatsapp_id, sent_at=at, error_code="",
                                    error="", next_at=None)  # fmt: skip
             if changed:
@@ -308,7 +308,7 @@ class Message(models.Model):
         **values: Any,
     ) -> bool:  # fmt: skip
         values |= {"state": state, "changed_at": timezone.now()}
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             row = Message.objects.filter(pk=self.pk, state__in=state__in or before(state))
             if row.update(**values) != 1:
                 return False
