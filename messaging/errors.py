@@ -118,6 +118,13 @@ CATALOGUE: dict[str, Trouble] = {
     "expired": Trouble(0, lazy("Expired"), lazy("It could not be sent before its `expires_at`.")),
     "cancelled": Trouble(0, lazy("Cancelled"), lazy("It was cancelled before it was sent.")),
     "offline": Trouble(0, lazy("Not connected"), lazy("The account was not connected; it is tried again.")),
+    "unpaired": Trouble(0, lazy("Not paired"), lazy("No phone is linked to the account any more: pair it again.")),
+    "bad_address": Trouble(0, lazy("Not an address"), lazy("WhatsApp cannot deliver to this address.")),
+    "no_answer": Trouble(0, lazy("No answer"), lazy("WhatsApp did not answer before the message was handed over.")),
+    "group_unavailable": Trouble(0, lazy("Group not available"), lazy("WhatsApp did not say who is in the group.")),
+    "forbidden": Trouble(0, lazy("Not allowed"), lazy("The account may not write to this chat.")),
+    "refused": Trouble(0, lazy("Refused"), lazy("WhatsApp refused the message.")),
+    "upload_failed": Trouble(0, lazy("File not sent"), lazy("The file could not be uploaded to WhatsApp.")),
     "attempts_exhausted": Trouble(0, lazy("Given up"), lazy("It could certainly not be sent in several attempts.")),
     "outcome_unknown": Trouble(
         0, lazy("Outcome unknown"), lazy("WhatsApp did not confirm it in time. It may have arrived.")),

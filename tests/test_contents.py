@@ -9,6 +9,7 @@ import pytest
 
 from messaging.courier import preview
 from messaging.courier.outcome import ATTEMPTS, Next, judge, wait
+from messaging.errors import CATALOGUE
 from messaging.outgoing import Answer, CallFailed
 from sessions_app.whatsapp import inbound, outgoing
 from sessions_app.whatsapp.client import NotSent, Unknown
@@ -103,6 +104,12 @@ def test_what_certainly_did_not_leave_is_known_as_such(error: str, code: str, re
 )  # fmt: skip
 def test_whatever_else_goes_wrong_leaves_the_outcome_unknown(error: str) -> None:
     assert isinstance(outgoing.failure(error), Unknown)
+
+
+def test_every_reason_a_message_was_not_sent_is_in_the_catalogue() -> None:
+    codes = {code for _text, code, _again, _sentence in outgoing._NOT_SENT}
+    codes |= {code for code, _sentence in outgoing._FINAL.values()} | {outgoing.upload_failure("").code, "refused"}
+    assert codes <= set(CATALOGUE)
 
 
 def test_certain_failures_are_tried_again_after_five_seconds_then_ever_later_and_not_for_ever() -> None:
