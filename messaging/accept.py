@@ -41,27 +41,39 @@ def check_account(account: Account) -> None:
 def accept(account: Account, body: dict[str, Any], *, by: str, api_key: ApiKey | None = None,
            now: datetime | None = None) -> Message:  # fmt: skip
     """Store a message for sending. `body` is a schema of messaging.api.schemas as a dict. Raises Refused."""
-    now = now or timezone.now()
-    check_account(account)
-    _check_times(body, now)
-    kind = Kind(body["kind"])
-    jid = jid_of(body["to"])
-    content = content_of(kind, body)
-    file = file_of(kind, body["media"], api_key) if kind in MEDIA else None
+    letter = _Letter(account, body, by, api_key, now or timezone.now())
     with transaction.atomic():
-        chat = Chat.objects.of(account, jid)
-        if chat.is_absent(now):
+        return letter.store()
+
+
+class _Letter:
+    """A message on its way in: looked at outside the transaction, stored inside one."""
+
+    def __init__(self, account: Account, body: dict[str, Any], by: str, api_key: ApiKey | None, now: datetime) -> None:
+        check_account(account)
+        _check_times(body, now)
+        self.account, self.body, self.by, self.api_key, self.now = account, body, by, api_key, now
+        self.kind = Kind(body["kind"])
+        self.jid = jid_of(body["to"])
+        self.content = content_of(self.kind, body)
+        self.file = file_of(self.kind, body["media"], api_key) if self.kind in MEDIA else None
+
+    def store(self) -> Message:
+        """Store it, in the caller's transaction."""
+        body, file = self.body, self.file
+        chat = Chat.objects.of(self.account, self.jid)
+        if chat.is_absent(self.now):
             raise Refused("not_on_whatsapp")
-        target = _target(kind, chat, body)
+        target = _target(self.kind, chat, body)
         if file is not None and file.pk is None:
             file.save()
         message = Message.queue(
-            chat, kind, content, media=file, target=target, send_at=body.get("send_at"),
-            expires_at=body.get("expires_at"), on_uncertain=OnUncertain(body.get("on_uncertain", "hold")), by=by,
-            api_key=api_key, now=now,
+            chat, self.kind, self.content, media=file, target=target, send_at=body.get("send_at"),
+            expires_at=body.get("expires_at"), on_uncertain=OnUncertain(body.get("on_uncertain", "hold")), by=self.by,
+            api_key=self.api_key, now=self.now,
         )  # fmt: skip
         hints.queued()
-    return message
+        return message
 
 
 def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_key: str, api_key: ApiKey,
@@ -75,9 +87,10 @@ def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_
     body_hash = hashlib.sha256(raw).hexdigest()
     if (earlier := _earlier(idempotency_key, body_hash, api_key, now)) is not None:
         return earlier, False
+    letter = _Letter(account, body, api_key.name, api_key, now)
     try:
         with transaction.atomic():
-            message = accept(account, body, by=api_key.name, api_key=api_key, now=now)
+            message = letter.store()
             IdempotencyKey.objects.create(
                 api_key=api_key, key=idempotency_key, body_hash=body_hash, message=message, created_at=now
             )
