@@ -18,7 +18,7 @@ from django.utils import timezone
 from accounts.models import Account
 from monitoring.models import Incident, RequestCount, SlowQuery
 from monitoring.models.request_count import Span
-from sessions_app.models import Host, Session
+from sessions_app.models import Host, Job, Session
 from waserver import log_review, maintenance
 from waserver.maintenance import daily, dependencies, monthly, slow_queries, weekly, window
 
@@ -128,6 +128,7 @@ def test_daily_says_how_things_stand_and_what_a_person_has_to_do(var: Path, caps
     session = Account.objects.create(label="a").session
     Session.objects.filter(pk=session.pk).update(state="logged_out")
     now = timezone.now()
+    Job.objects.filter(name="cleanup").update(last_run_at=now - DAY)
     Incident.objects.create(metric="error_rate", title="Many errors", severity="critical", opened_at=now,
                             last_breach_at=now)  # fmt: skip
     lines = [{"at": now.isoformat(), "level": "error", "cause": "Disk of %s", "message": "Disk of x"}] * 3
