@@ -19,7 +19,7 @@ from accounts.models import Account
 from monitoring.models import Incident, RequestCount, SlowQuery
 from monitoring.models.request_count import Span
 from sessions_app.models import Host, Job, Session
-from waserver import log_review, maintenance
+from waserver import maintenance
 from waserver.maintenance import daily, dependencies, monthly, slow_queries, weekly, window
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)  # a Sunday
@@ -128,7 +128,7 @@ def test_daily_says_how_things_stand_and_what_a_person_has_to_do(var: Path, caps
     session = Account.objects.create(label="a").session
     Session.objects.filter(pk=session.pk).update(state="logged_out")
     now = timezone.now()
-    Job.objects.filter(name="cleanup").update(last_run_at=now - DAY)
+    Job.objects.filter(name="live_back").update(last_run_at=now - DAY)
     Incident.objects.create(metric="error_rate", title="Many errors", severity="critical", opened_at=now,
                             last_breach_at=now)  # fmt: skip
     lines = [{"at": now.isoformat(), "level": "error", "cause": "Disk of %s", "message": "Disk of x"}] * 3
@@ -138,29 +138,12 @@ def test_daily_says_how_things_stand_and_what_a_person_has_to_do(var: Path, caps
         call_command("maintenance", "daily")
     printed = capsys.readouterr().out
     for words in ("Sessions: 1 logged_out", "1 accounts wait for a person", "There is no backup at", "Many errors",
-                  "3 × Disk of %s (host-1;", "Late jobs: "):  # fmt: skip
+                  "3 × Disk of %s (host-1;", "Late jobs: live_back"):  # fmt: skip
         assert words in printed
     (var / "backups" / f"waserver-{now - 3 * DAY:%Y%m%dT%H%M%S}Z-daily.tar.gz.age").touch()
     assert "is 3 days old" in daily.backup(now, False).troubles[0]
     (var / "backups" / f"waserver-{now:%Y%m%dT%H%M%S}Z-daily.tar.gz.age").touch()
     assert daily.backup(now, False).troubles == []
-
-
-def test_errors_are_grouped_by_cause_and_old_ones_left_out(tmp_path: Path) -> None:
-    def line(minutes: int, **fields: str) -> str:
-        return json.dumps({"at": (NOW - timedelta(minutes=minutes)).isoformat(), "level": "error", **fields})
-
-    (tmp_path / "web.log").write_text("\n".join([
-        line(90, cause="old"), line(5, cause="Could not %s", error="OSError: 1"),
-        line(3, cause="Could not %s", error="OSError: 2"),
-        line(1, level="warning", cause="Could not %s"),
-    ]))  # fmt: skip
-    (tmp_path / "cluster.log.1").write_text(line(2, cause="Could not %s", error="OSError: 3"))
-    for file in tmp_path.iterdir():
-        os.utime(file, (NOW.timestamp(), NOW.timestamp()))
-    (found,) = log_review.causes(tmp_path, NOW - timedelta(hours=1))
-    assert (found.cause, found.count, found.programs) == ("Could not %s: OSError", 3, ["cluster", "web"])
-    assert found.last == NOW - timedelta(minutes=2)
 
 
 @pytest.mark.django_db

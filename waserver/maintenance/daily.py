@@ -16,7 +16,7 @@ from sessions_app import jobs
 from sessions_app.models import Host, Session, SessionEvent
 from sessions_app.states import State
 from sessions_app.whatsapp.client import Kind
-from waserver import log_review
+from waserver import log_reading
 from waserver.backup.target import Target
 from waserver.maintenance.outcome import Outcome
 
@@ -84,7 +84,7 @@ def report(now: datetime, dry_run: bool) -> Outcome:
 
 def errors(now: datetime, dry_run: bool) -> Outcome:
     """The causes of logged errors, most frequent first."""
-    causes = log_review.causes(settings.LOG_DIR, now - _DAY)
-    lines = [f"{one.count:>6} × {one.cause} ({', '.join(one.programs)}; last {one.last:%H:%M:%S})"
-             for one in causes[:_SHOWN]]  # fmt: skip
+    causes = log_reading.grouped(log_reading.read(settings.LOG_DIR, now - _DAY))
+    lines = [f"{one.count:>6} × {one.cause} ({', '.join(sorted(one.program))}; last {one.last.at:%H:%M:%S})"
+             for one in causes[:_SHOWN] if one.last]  # fmt: skip
     return Outcome(lines or ["None."], counts={"causes": len(causes), "errors": sum(one.count for one in causes)})
