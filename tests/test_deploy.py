@@ -129,7 +129,8 @@ def test_the_image_copies_what_there_is_and_starts_a_command_of_ours() -> None:
 def test_compose_has_every_part_and_knows_our_settings() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = compose["services"]
-    assert set(services) == {"mariadb", "redis", "postgres", "setup", "web", "cluster", "host-1", "host-2"}
+    assert set(services) == {"mariadb", "redis", "postgres", "setup", "web", "cluster", "dispatcher", "host-1",
+                             "host-2"}  # fmt: skip
     example = {line.partition("=")[0] for line in (DEPLOY / "compose.env.example").read_text().splitlines()
                if line and not line.startswith("#")}  # fmt: skip
     text = re.sub(r"#.*", "", (DEPLOY / "compose.yaml").read_text())
@@ -149,9 +150,18 @@ def test_compose_has_every_part_and_knows_our_settings() -> None:
     assert services["web"]["ports"] == ["127.0.0.1:8000:8000"]  # TLS is a proxy's
 
 
+def test_every_program_of_one_machine_has_its_place_elsewhere(settings: Any) -> None:
+    from waserver.supervision import programs
+
+    settings.HOSTS = 2
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert {program.name for program in programs()} <= set(compose)
+
+
 def test_kubernetes_has_every_part_and_labels_that_meet() -> None:
     kinds = [(one["kind"], one["metadata"]["name"]) for one in documents() if one["kind"] != "Kustomization"]
-    assert set(kinds) >= {("Deployment", "waserver-web"), ("Deployment", "waserver-cluster"), ("Job", "waserver-setup"),
+    assert set(kinds) >= {("Deployment", "waserver-web"), ("Deployment", "waserver-cluster"),
+                          ("Deployment", "waserver-dispatcher"), ("Job", "waserver-setup"),
                           ("StatefulSet", "waserver-host"), ("Service", "waserver-web"), ("ConfigMap", "waserver"),
                           ("Secret", "waserver")}  # fmt: skip
     assert len(kinds) == len(set(kinds))
@@ -197,4 +207,4 @@ def test_kustomize_builds_it_where_there_is_kubectl() -> None:
                               timeout=60, check=False)  # fmt: skip
         assert done.returncode == 0, done.stderr
         built = [one["kind"] for one in yaml.safe_load_all(done.stdout)]
-        assert built.count("Deployment") == 2
+        assert built.count("Deployment") == 3

@@ -15,7 +15,7 @@ from sessions_app.models import Host
 from waserver import processes
 from waserver.supervision import pid_file
 
-_PROGRAMS = ("run_session_host", "qcluster", "waserver.asgi:application")
+_PROGRAMS = ("run_session_host", "qcluster", "run_dispatcher", "waserver.asgi:application")
 
 
 def live() -> list[str]:
