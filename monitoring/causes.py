@@ -120,8 +120,12 @@ def facts(now: datetime) -> list[Fact]:
 
 
 def _jobs(now: datetime) -> Iterator[Fact]:
-    for name in jobs.late(now):
-        yield Fact("job_late", name, name, {"purpose": str(jobs.JOBS[name].purpose)})
+    late = jobs.late(now)
+    # All at once: the cluster stood still, and is one incident.
+    first = next((name for name in ("live_back", "health") if name in late), "")
+    for name in sorted(late, key=lambda name: name != first):
+        because = f"job_late|{Kind.JOB}|{first}" if first and name != first else ""
+        yield Fact("job_late", name, name, {"purpose": str(jobs.JOBS[name].purpose)}, because)
     for job in Job.objects.filter(name__in=jobs.JOBS).exclude(error=""):
         yield Fact("job_failed", job.name, job.name, {"error": job.error[:500]})
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from django_q.models import Schedule
 
 from accounts.models import Account
 from monitoring.causes import _HOLDS, CAUSES, facts
@@ -177,6 +178,17 @@ def test_one_outdated_client_is_one_incident_for_all(clock: Clock) -> None:
     incident = Incident.objects.get()
     assert incident.metric == "outdated"
     assert incident.evidence["count"] == 5
+
+
+def test_a_cluster_that_stood_still_is_one_incident_and_a_new_one_none(clock: Clock) -> None:
+    Job.objects.update(last_run_at=None)
+    Schedule.objects.update(next_run=clock.now + timedelta(minutes=1))  # a fresh installation: nothing was due yet
+    clock.run()
+    assert unresolved() == {}
+    Job.objects.update(last_run_at=clock.now - timedelta(days=60))
+    clock.run()
+    assert Incident.objects.unresolved().roots().get().subject_id == "live_back"
+    assert Incident.objects.unresolved().count() > 5
 
 
 def test_a_late_job_and_a_failed_one_are_incidents(clock: Clock) -> None:
