@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
 from accounts.models import Account, Desired
+from messaging.models import WebhookEndpoint
 from monitoring import alerting
 from monitoring.metrics import Kind
 from monitoring.models import AlertChannel, AlertDelivery, EntryKind, Incident, Program, Severity
@@ -77,6 +78,8 @@ CAUSES: dict[str, Cause] = {
                         lazy("The regular job %(subject)s failed in its last run")),
     "alert_failing": Cause(lazy("Alerts do not arrive"), Kind.CHANNEL, Severity.CRITICAL,
                            lazy("The alert channel %(subject)s does not work: people are not told")),
+    "webhook_disabled": Cause(lazy("Webhook disabled"), Kind.SYSTEM, Severity.WARNING,
+                              lazy("The webhook %(subject)s failed for too long and is disabled; its events wait")),
     "alerts_stuck": Cause(lazy("Alerts are not sent"), Kind.SYSTEM, Severity.CRITICAL,
                           lazy("Alerts have waited for more than 5 minutes and nobody sends them")),
 }  # fmt: skip
@@ -112,7 +115,7 @@ def facts(now: datetime) -> list[Fact]:
     """Return what is the case now, those that explain others first. A bounded number of queries."""
     fleet = {int(fact.subject): fact for fact in _fleet()}
     programs = list(_programs())
-    roots = [*programs, *_jobs(now), *_hosts(now, programs), *_alerts(now), *fleet.values()]
+    roots = [*programs, *_jobs(now), *_hosts(now, programs), *_alerts(now), *_webhooks(), *fleet.values()]
     down = next((fact for fact in roots if fact.cause in ("host_down", "host_crashing")), None)
     sessions = list(_sessions(now, down, fleet))
     outdated = [fact for fact in sessions if fact.cause == "outdated"]
@@ -164,6 +167,13 @@ def _alerts(now: datetime) -> Iterator[Fact]:
                    "error": channel.last_error})  # fmt: skip
     if waiting := AlertDelivery.objects.overdue(now).count():
         yield Fact("alerts_stuck", "", "", {"waiting": waiting})
+
+
+def _webhooks() -> Iterator[Fact]:
+    for endpoint in WebhookEndpoint.objects.broken():
+        since = endpoint.failing_since.isoformat(timespec="seconds") if endpoint.failing_since else ""
+        yield Fact("webhook_disabled", f"webhook {endpoint.pk}", str(endpoint), {
+            "why": endpoint.disabled_reason, "failing_since": since})  # fmt: skip
 
 
 def _fleet() -> Iterator[Fact]:

@@ -41,6 +41,7 @@ from messaging.models import (
 )
 from messaging.outgoing import Line
 from messaging.states import MessageState
+from monitoring.causes import facts
 from sessions_app.models import Session
 from tests.installation import wait_for
 
@@ -287,6 +288,7 @@ def test_an_endpoint_that_fails_for_long_or_is_gone_is_disabled_and_keeps_what_w
     endpoint.refresh_from_db()
     assert endpoint.disabled_at is not None
     assert "3 days" in endpoint.disabled_reason
+    assert [fact.label for fact in facts(timezone.now()) if fact.cause == "webhook_disabled"] == [str(endpoint)]
     tell(account, 2)
     publish()
     sink.status = lambda told: 200
@@ -296,6 +298,9 @@ def test_an_endpoint_that_fails_for_long_or_is_gone_is_disabled_and_keeps_what_w
     endpoint.enable()
     deliver_all()
     assert sink.told() == [{"n": 1}, {"n": 2}]
+    endpoint.switch_off("ana")
+    assert not [fact for fact in facts(timezone.now()) if fact.cause == "webhook_disabled"]
+    endpoint.enable()
     sink.status = lambda told: 410
     tell(account, 3)
     publish()

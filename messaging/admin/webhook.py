@@ -104,7 +104,7 @@ class WebhookAdmin(ModelAdmin):  # type: ignore[misc]
     @action(description=lazy("Disable"), permissions=["change"])
     def disable(self, request: HttpRequest, endpoints: QuerySet[WebhookEndpoint]) -> None:
         for endpoint in endpoints.filter(disabled_at=None):
-            endpoint.disable(_("Switched off by %(user)s.") % {"user": request.user})
+            endpoint.switch_off(str(request.user))
         messages.success(request, _("Disabled; events wait until it is enabled."))
 
     @action(description=lazy("Rotate the secret"), permissions=["change"])

@@ -138,7 +138,7 @@ def change_webhook(request: HttpRequest, webhook_id: Id, payload: WebhookPatch) 
     if payload.enabled is True:
         endpoint.enable()
     elif payload.enabled is False and endpoint.disabled_at is None:
-        endpoint.disable(f"Switched off by API key {key_of(request).name}.")
+        endpoint.switch_off(f"API key {key_of(request).name}")
     return webhook_body(endpoint)
 
 

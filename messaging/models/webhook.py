@@ -26,6 +26,10 @@ class WebhookEndpointQuerySet(models.QuerySet["WebhookEndpoint"]):
         """Those that get events."""
         return self.filter(disabled_at=None)
 
+    def broken(self) -> WebhookEndpointQuerySet:
+        """Those the server gave up on, and nobody has looked at since."""
+        return self.filter(disabled_at__isnull=False, failing_since__isnull=False)
+
 
 class WebhookEndpoint(models.Model):
     """Events reach it in order per account, at least once; the id of an event tells a repetition."""
@@ -85,9 +89,15 @@ class WebhookEndpoint(models.Model):
         return mine and event.kind != EventKind.TEST and (not self.events or event.kind in self.events)
 
     def disable(self, reason: str) -> None:
-        """Send it nothing more until a person enables it."""
+        """Send it nothing more until a person enables it: it failed for too long, or is gone."""
         self.disabled_at, self.disabled_reason = timezone.now(), reason[:200]
         self.save(update_fields=["disabled_at", "disabled_reason"])
+
+    def switch_off(self, by: str) -> None:
+        """Send it nothing more because somebody wants it so: not a failure, and no incident."""
+        self.failing_since = None
+        self.save(update_fields=["failing_since"])
+        self.disable(str(_("Switched off by %(by)s.") % {"by": by}))
 
     def enable(self) -> None:
         """Send again, beginning with what waited."""
