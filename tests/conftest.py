@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.utils import translation
 
 from tests.installation import installation, sim
 
@@ -16,3 +18,10 @@ def _plain_static_files(settings: Any) -> None:
     """Pages rendered inside a test name static files as they are: nothing has been collected."""
     plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = {**settings.STORAGES, "staticfiles": plain}
+
+
+@pytest.fixture(autouse=True)
+def _in_english() -> Iterator[None]:
+    """A test that asked for another language leaves it active on its thread."""
+    with translation.override("en"):
+        yield

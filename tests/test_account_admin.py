@@ -115,19 +115,19 @@ def test_the_pages_of_accounts_that_are_not_there_say_so(admin_client: Client) -
         assert "exist" in page.content.decode()
 
 
-def test_the_list_takes_as_many_queries_for_a_hundred_accounts_as_for_two(admin_client: Client) -> None:
+def test_a_full_page_takes_as_many_queries_as_two_accounts(admin_client: Client) -> None:
     online("a")
     Account.objects.create(label="b")
     admin_client.get(reverse(LIST))
     with CaptureQueriesContext(connection) as few:
         admin_client.get(reverse(LIST))
-    for n in range(98):
+    for n in range(48):
         online(f"Account {n}")
     with CaptureQueriesContext(connection) as many:
         page = admin_client.get(reverse(LIST))
     assert len(many) == len(few)
     text = page.content.decode()
-    assert text.count('data-state="connected"') == 99
+    assert text.count('data-state="connected"') == 49
     assert "Connected to WhatsApp since" in text
     assert "No phone is linked to this account yet." in text
 
