@@ -9,6 +9,7 @@ callers repeat what was not answered under the same Idempotency-Key.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import multiprocessing
@@ -22,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -110,13 +113,23 @@ class Killer(threading.Thread):
 
         from messaging.models import Message
 
-        self._installation.programs[name].kill()
+        end(self._installation, name)
         self.killed[name] += 1
         if name == "host-1":
             self.in_flight += Message.objects.filter(state="sending").count()
             connection.close()
         time.sleep(self._dice.uniform(0.0, 0.5))
         start(self._installation, name, self._port)
+
+
+def end(installation: Installation, name: str) -> None:
+    """SIGKILL a program and its children: a cluster's workers would outlive it, and supervisord kills the group too."""
+    program = installation.programs[name]
+    children = psutil.Process(program.pid).children(recursive=True) if program.running() else []
+    program.kill()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def start(installation: Installation, name: str, port: int) -> None:
@@ -198,6 +211,8 @@ def measure(stage: Stage, chosen: Any) -> dict[str, Any]:
     killer.join(chosen.patience)
     stage.progress("waiting for the rest")
     quiet = settled(time.monotonic() + chosen.patience)
+    if chosen.kills:
+        end(installation, "cluster")
     spent = {} if chosen.kills else {
         name: round((cpu_seconds([pid]) - before[name]) / chosen.count * 1000, 2) for name, pid in pids.items()
     }  # fmt: skip
