@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 4
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow test-services e2e scale drill demo check chaos translations
+.PHONY: run setup dev test test-slow test-services e2e bench scale drill demo check chaos translations
 
 run: setup
 	@exec $(PY) manage.py server run
@@ -41,6 +41,10 @@ test-slow: dev
 
 e2e: dev
 	$(PY) -m pytest -s -m browser tests
+
+# Every measurement, about half an hour; writes docs/benchmarks.md.
+bench: dev
+	$(PY) bench/everything.py
 
 scale: dev
 	$(PY) -m pytest -s -m slow tests/test_scale.py

@@ -1,0 +1,110 @@
+"""Run every bench, one after the other, and write docs/benchmarks.md with what they printed. Minutes: see --help."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+_MARIADB, _REDIS = "mysql://root@127.0.0.1:3306/", "redis://127.0.0.1:6379/9"
+#: Seconds one bench may take.
+_PATIENCE = 1500
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One measurement: its command, what it has to reach, and whether it needs MariaDB, Redis or Node.js."""
+
+    command: str
+    wanted: str
+    needs: str = ""
+
+
+BENCHES = (
+    Bench("live_back.py --accounts 10000", "a tick in at most 0.3 s and 10 queries"),
+    Bench(f"live_back.py --accounts 10000 --database-url {_MARIADB}", "the same", "MariaDB"),
+    Bench("storm.py --sessions 100 --hosts 2", "all back within 10 s, double_live 0"),
+    Bench("storm.py --sessions 300 --hosts 3", "all back within 15 s, double_live 0, at most 1,050 MB"),
+    Bench("messages.py --count 1000 --accounts 10", "100 accepted/s, 60 sent/s, lost = duplicated = 0"),
+    Bench(f"messages.py --count 1000 --accounts 10 --database-url {_MARIADB} --redis-url {_REDIS}",
+          "200 accepted/s, 150 sent/s, lost = duplicated = 0", "MariaDB and Redis"),
+    Bench("admin_pages.py", "under 300 ms, queries independent of the number of accounts"),
+    Bench("fanout.py", "each of 200 browsers told within 1 s"),
+    Bench(f"fanout.py --redis-url {_REDIS}", "each of 200 browsers told within 1 s", "Redis"),
+    Bench("collection.py", "under 1 % of a request, under 50 MB a year for 100 accounts"),
+    Bench("forecast.py", "better than same as yesterday"),
+    Bench("peers/compare.py --sessions 300", "0.75 of the memory (hosts alone 0.5), a third of the idle CPU, "
+          "a fifth of the reconnect time", "Node.js"),
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run what was chosen and write the page."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--only", default="", help="run those whose command contains this; the page is not written")
+    chosen = options.parse_args()
+    rows = []
+    for bench in BENCHES:
+        if chosen.only not in bench.command:
+            continue
+        print(f"== bench/{bench.command}", file=sys.stderr, flush=True)
+        rows.append((bench, *run(bench)))
+        print(rows[-1][1], flush=True)
+    if not chosen.only:
+        PAGE.write_text(page(rows))
+
+
+def run(bench: Bench) -> tuple[str, float]:
+    """Return what a bench printed (or why it did not), and the seconds it took."""
+    began = time.monotonic()
+    command = [sys.executable, *(f"bench/{bench.command}".split())]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return f"not finished within {_PATIENCE} s", time.monotonic() - began
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        needs = f" (it needs {bench.needs})" if bench.needs else ""
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        return f"failed{needs}: {last}", time.monotonic() - began
+    return lines[-1], time.monotonic() - began
+
+
+def page(rows: list[tuple[Bench, str, float]]) -> str:
+    """Return the page in Markdown."""
+    memory = psutil.virtual_memory().total / 1e9
+    lines = [
+        "# Benchmarks", "",
+        f"Written by `make bench` on {time.strftime('%Y-%m-%d')}: {psutil.cpu_count()} cores ({_processor()}), "
+        f"{memory:.0f} GB; Python {platform.python_version()}, Django {version('Django')}, "
+        f"neonize {version('neonize')}. "
+        "Load at the beginning and the end is not removed from the figures; repeat them on your own machine.", "",
+    ]  # fmt: skip
+    for bench, printed, took in rows:
+        lines += [f"## `bench/{bench.command}`", "", f"Wanted: {bench.wanted}. Took {took:.0f} s.", "", "```json"]
+        try:
+            lines.append(json.dumps(json.loads(printed), indent=1))
+        except ValueError:
+            lines.append(printed)
+        lines += ["```", ""]
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name")]  # fmt: skip
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()
