@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -166,8 +167,10 @@ def test_three_hosts_share_and_surplus_changes_hands_without_a_conflict_on_the_w
     devices = [sim.device(number) for number in numbers]
     assert {device.max_live_sockets for device in devices} == {1}
     assert sum(device.replaced for device in devices) == 0
-    moved = SessionEvent.objects.filter(kind="released", reason="handed_over")
-    assert moved.count() == 9 - shares()[0]
+    # The second host may have passed on to the third what it got from the first; nothing goes round.
+    moved = SessionEvent.objects.filter(kind="released", reason="handed_over").values_list("session", flat=True)
+    assert len(moved) >= 9 - shares()[0]
+    assert max(Counter(moved).values()) <= 2
 
 
 @pytest.mark.real

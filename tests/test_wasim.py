@@ -72,7 +72,8 @@ def dial(sim: Wasim) -> contextlib.AbstractContextManager[ClientConnection]:
     sock, answer = tunnel(sim)
     assert answer.startswith(b"HTTP/1.1 200")
     trusted = ssl.create_default_context(cafile=sim.environment()["SSL_CERT_FILE"])
-    return connect("wss://web.whatsapp.com/ws/chat", sock=sock, ssl=trusted, proxy=None, compression=None)
+    return connect("wss://web.whatsapp.com/ws/chat", sock=sock, ssl=trusted, proxy=None, compression=None,
+                   open_timeout=60)  # fmt: skip
 
 
 def unpaired() -> bytes:
