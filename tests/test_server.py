@@ -62,7 +62,7 @@ class Server:
     def pid(self, name: str) -> int:
         """Return its process id, 0 for none. Of guard and cluster by their command lines: status leaves guard out."""
         part = {"web": "waserver.asgi:application", "cluster": "qcluster", "host-1": "run_session_host",
-                "guard": "waserver.guard"}.get(name)  # fmt: skip
+                "dispatcher": "run_dispatcher", "guard": "waserver.guard"}.get(name)  # fmt: skip
         if part is None:
             found = processes.supervisor(self.run_folder / "supervisord.pid")
             return found.pid if found else 0
@@ -102,10 +102,10 @@ def test_a_server_in_the_background_from_start_to_stop(server: Server) -> None:
     assert f"http://127.0.0.1:{server.port}/" in server.says("start")
     assert "already runs here" in server.refuses("start")
     assert "already runs here" in server.refuses("run")
-    assert "There is no program “nginx” here: cluster, host-1, web" in server.refuses("restart", "nginx")
+    assert "There is no program “nginx” here: cluster, dispatcher, host-1, web" in server.refuses("restart", "nginx")
     wait_for(lambda: server.is_up("host-1"), 30)
     before = server.status()
-    assert set(before) == {"supervisord", "web", "cluster", "host-1"}
+    assert set(before) == {"supervisord", "web", "cluster", "dispatcher", "host-1"}
     assert (before["host-1"]["sessions"], before["host-1"]["connected"]) == (0, 0)
     assert all(line["memory"] > 5_000_000 and line["crashes"] == 0 for line in before.values())
     assert "restarted" in server.says("restart", "host-1")
@@ -114,9 +114,9 @@ def test_a_server_in_the_background_from_start_to_stop(server: Server) -> None:
     assert after["pid"] != before["host-1"]["pid"]
     wait_for(lambda: Program.objects.filter(name="host-1", restarts=1, state="running").exists(), 30)
 
-    for name in ("web", "cluster", "host-1", "guard", "supervisord"):  # the last takes all others along
+    for name in ("web", "cluster", "dispatcher", "host-1", "guard", "supervisord"):  # the last takes all others along
         server.kill_and_wait(name)
-    killed = {"web", "cluster", "host-1", "supervisord"}
+    killed = {"web", "cluster", "dispatcher", "host-1", "supervisord"}
     wait_for(lambda: killed <= set(Program.objects.exclude(last_crash_at=None).values_list("name", flat=True)), 40,
              lambda: list(Program.objects.values()))  # fmt: skip
     wait_for(lambda: server.is_up("web"), 30)

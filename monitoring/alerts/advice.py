@@ -39,8 +39,7 @@ ADVICE: dict[str, Any] = {
     "job_late": lazy("See whether the cluster runs, and in the admin under Jobs whether somebody paused the job."),
     "job_failed": lazy("Its error is in the admin under Jobs; the cluster's log has the rest."),
     "alert_failing": lazy("Open the alert channel, mend its address or the service, and send a test."),
-    "webhook_disabled": lazy("Mend what answers at its address, then switch it on under Webhooks and replay what it "
-                             "missed."),
+    "webhook_disabled": lazy("Mend the receiver, then enable the webhook in the admin; what waits is then delivered."),
     "alerts_stuck": lazy("See whether the cluster runs; its log says why deliver_alerts does not."),
 }  # fmt: skip
 
