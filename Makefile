@@ -21,7 +21,7 @@ $(VENV)/runtime.stamp: requirements.txt requirements-forecast.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-forecast.txt
 	@touch $@
 
-$(VENV)/dev.stamp: requirements.txt requirements-forecast.txt requirements-dev.txt | $(PY)
+$(VENV)/dev.stamp: requirements.txt requirements-forecast.txt requirements-postgres.txt requirements-dev.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $(VENV)/runtime.stamp $@
 
