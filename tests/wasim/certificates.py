@@ -34,7 +34,7 @@ class Tls:
             leaf.private_key_pem.write_to_path(key)
             chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # No session tickets: a client that reads and writes on two threads (websockets.sync, and OpenSSL has no lock for
+        # No session tickets: a client that reads and writes on two threads (websockets.sync; OpenSSL has no lock for
         # that) could lose its first request while they arrive.
         context.num_tickets = 0
         context.load_cert_chain(chain, key)
