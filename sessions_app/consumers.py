@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import translation
+from django_otp import DEVICE_ID_SESSION_KEY
 
 from sessions_app import changes
 from sessions_app.feed import Feed, Found, Watcher
@@ -51,8 +52,8 @@ class SessionConsumer(Watcher):
 def users(scopes: Sequence[Any], *permissions: str) -> list[User | None]:
     """Return each connection's user as the database knows it now, or None when logged out, disabled or not allowed.
 
-    Any one of the permissions is enough.
-    A log-in is looked up once however many connections share it.
+    Any one of the permissions is enough. Where a second factor is demanded of staff (TWO_FACTOR), the log-in must have
+    had one. A log-in is looked up once however many connections share it.
     """
     store = import_module(settings.SESSION_ENGINE).SessionStore()
     keys = [getattr(scope.get("session"), "session_key", None) for scope in scopes]
@@ -61,9 +62,13 @@ def users(scopes: Sequence[Any], *permissions: str) -> list[User | None]:
     fresh = {user.pk: user for user in User.objects.filter(pk__in=pks, is_active=True, is_staff=True)}
     allowed = {pk: user for pk, user in fresh.items() if any(map(user.has_perm, permissions))}
     return [
-        allowed.get(scope["user"].pk) if key in alive and scope.get("user") is not None else None
+        allowed.get(scope["user"].pk) if key in alive and scope.get("user") and _verified(scope) else None
         for scope, key in zip(scopes, keys, strict=True)
     ]
+
+
+def _verified(scope: Any) -> bool:
+    return settings.TWO_FACTOR != "required" or DEVICE_ID_SESSION_KEY in scope["session"]
 
 
 def may(scopes: Sequence[Any]) -> list[bool]:

@@ -24,6 +24,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts import roles
 from accounts.models import Account
+from sessions_app.consumers import may
 from tests.installation import ROOT
 from waserver import audit, private
 from waserver.addresses import client_ip
@@ -307,6 +308,15 @@ def test_where_it_is_demanded_nothing_else_opens_before_it_is_set_up(client: Cli
     client.logout()
     log_in(client, code=code(TOTPDevice.objects.get(), 1))
     assert client.get(accounts).status_code == 200
+
+
+@pytest.mark.django_db
+def test_where_it_is_demanded_a_socket_needs_it_too(client: Client, ana: User, settings: Any) -> None:
+    settings.TWO_FACTOR = "required"
+    client.force_login(ana, backend="django.contrib.auth.backends.ModelBackend")
+    assert may([{"user": ana, "session": client.session}]) == [False]
+    set_up(client, ana)
+    assert may([{"user": ana, "session": client.session}]) == [True]
 
 
 @pytest.mark.django_db
