@@ -185,6 +185,21 @@ def test_a_receipt_that_could_mean_another_message_resolves_nothing(
     assert [fresh(row).state for row in rows] == ["uncertain"] * uncertain
 
 
+def test_a_receipt_that_could_mean_what_a_killed_host_was_sending_resolves_nothing(office: Office) -> None:
+    anna = office.account(epoch=4)
+    office.fake.fail_sends(str(anna.phone), Unknown("No answer."))
+    row = until(queue(anna, "4917000000002"), "uncertain")
+    office.disconnect(anna)
+    left = queue(anna, "4917000000002")
+    Message.objects.filter(pk=left.pk).update(state="sending", epoch=3, claimed_at=timezone.now())
+    peer = Person("4917000000002")
+    receipt = inbound.Receipt(ReceiptKind.DELIVERED, ("3EB0AA",), peer.address, peer, peer, False, timezone.now())
+    office.courier.receive(anna.pk, receipt)
+    office.connect(anna, 4)
+    assert until(left, "uncertain").error_code == "host_died"
+    assert fresh(row).state == "uncertain"
+
+
 def test_an_uncertain_message_is_sent_again_only_when_its_sender_chose_so(office: Office) -> None:
     anna = office.account()
     office.fake.fail_sends(str(anna.phone), Unknown("?"), Unknown("?"))

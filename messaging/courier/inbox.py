@@ -78,7 +78,8 @@ def store_receipt(account_id: int, receipt: inbound.Receipt, known: Rows | None 
 def resolve(account_id: int, receipt: inbound.Receipt, ids: tuple[str, ...]) -> int:
     """Take receipts for ids we never heard of as the outcome of uncertain messages; return how many it resolved.
 
-    Only where no other can be meant: one id, in that chat one uncertain message, handed over before the receipt.
+    Only where no other can be meant: one id, in that chat one message without an id, handed over before the receipt.
+    One that an earlier host left on its way counts as well: it is about to be called uncertain.
     """
     if len(ids) != 1 or not ids[0].startswith(_OURS):
         return 0
@@ -90,8 +91,9 @@ def resolve(account_id: int, receipt: inbound.Receipt, ids: tuple[str, ...]) -> 
         who |= Q(lid=_digits(receipt.peer)) if receipt.peer.lid else Q()
         chats = Chat.objects.filter(who, account_id=account_id)
     rows = Message.objects.filter(
-        chat__in=chats, state=MessageState.UNCERTAIN, whatsapp_id=None, claimed_at__lte=receipt.at + _SKEW
-    )
+        chat__in=chats, state__in=(MessageState.UNCERTAIN, MessageState.SENDING), whatsapp_id=None,
+        claimed_at__lte=receipt.at + _SKEW,
+    )  # fmt: skip
     candidates = list(rows.select_related("account", "chat", "media")[:2])
     if len(candidates) != 1:
         return 0
