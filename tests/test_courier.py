@@ -190,11 +190,13 @@ def test_a_receipt_that_could_mean_what_a_killed_host_was_sending_resolves_nothi
     office.fake.fail_sends(str(anna.phone), Unknown("No answer."))
     row = until(queue(anna, "4917000000002"), "uncertain")
     office.disconnect(anna)
+    wait_for(lambda: not office.courier._lanes)  # as when a host begins: nobody has looked at what was left yet
     left = queue(anna, "4917000000002")
     Message.objects.filter(pk=left.pk).update(state="sending", epoch=3, claimed_at=timezone.now())
     peer = Person("4917000000002")
     receipt = inbound.Receipt(ReceiptKind.DELIVERED, ("3EB0AA",), peer.address, peer, peer, False, timezone.now())
     office.courier.receive(anna.pk, receipt)
+    wait_for(lambda: not office.courier._parked and not office.courier._arrived)
     office.connect(anna, 4)
     assert until(left, "uncertain").error_code == "host_died"
     assert fresh(row).state == "uncertain"
