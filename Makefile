@@ -29,8 +29,9 @@ test: dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 # The same on real servers: MariaDB, Redis, PostgreSQL for the device keys. They are emptied.
+# On MariaDB, Redis and PostgreSQL; TESTS="tests/test_x.py ..." for some files only.
 test-services: dev $(VENV)/services.stamp
-	$(PY) -m tests.services $(PY) -m pytest -n $(JOBS) --dist loadfile
+	$(PY) -m tests.services $(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 $(VENV)/services.stamp: requirements-mysql.txt requirements-postgres.txt | $(VENV)/dev.stamp
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-mysql.txt -r requirements-postgres.txt
