@@ -40,12 +40,19 @@ def http_sink() -> Iterator[Sink]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with _serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler), sink):
+        yield sink
+
+
+@contextmanager
+def _serving(server: socketserver.TCPServer, sink: Sink) -> Iterator[None]:
+    """Have a server take what comes on a thread of its own, until the block ends."""
+    with server:
         sink.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield sink
+            yield
         finally:
             server.shutdown()
             thread.join()
@@ -83,15 +90,8 @@ def smtp_sink() -> Iterator[Sink]:
                 else:
                     self.say("250 sink")
 
-    with _Mails(("127.0.0.1", 0), Handler) as server:
-        sink.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield sink
-        finally:
-            server.shutdown()
-            thread.join()
+    with _serving(_Mails(("127.0.0.1", 0), Handler), sink):
+        yield sink
 
 
 def text_of(mail: Message) -> str:
