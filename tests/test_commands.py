@@ -20,6 +20,7 @@ from accounts.models import Account
 from sessions_app.models import Session, SessionCommand
 from tests.installation import ROOT, Installation, answers, free_port, fresh, wait_for
 from tests.wasim import Wasim
+from waserver.processes import still_running
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -131,7 +132,7 @@ def test_the_server_starts_tells_the_password_once_and_ends_with_all_its_childre
         children = family()
         server.send_signal(signal.SIGINT)
         assert server.wait(20) == 0
-        assert not [child for child in children if child.is_running()]
+        assert not still_running(children, 5)
     finally:
         server.kill()
     assert "password: " in (tmp_path / "first").read_text()

@@ -197,7 +197,7 @@ def _kill_everything(server: Server) -> None:
     supervisord = psutil.Process(server.pid("supervisord"))
     for one in [*ours[:1], supervisord, *ours[1:]]:
         one.send_signal(signal.SIGKILL)
-    psutil.wait_procs([*ours, supervisord], timeout=10)
+    processes.still_running([*ours, supervisord], 10)
     assert not processes.started_by(f"unix://{server.socket}")
 
 

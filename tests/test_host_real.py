@@ -48,6 +48,7 @@ def test_a_scanned_code_connects_and_a_restart_needs_no_second_scan(
     row = installation.until(session, "connected")
     assert (row.account.phone, row.platform, row.qr_text) == (phone, "android", "")
     host.kill()
+    wait_for(lambda: sim.device(phone).live_sockets == 0)
     installation.start_host()
     wait_for(lambda: sim.device(phone).live_sockets == 1)
     installation.until(session, "connected")

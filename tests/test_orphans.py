@@ -6,6 +6,7 @@ import psutil
 import pytest
 
 from tests.installation import Installation, wait_for
+from waserver.processes import still_running
 
 
 @pytest.mark.django_db(transaction=True)
@@ -15,6 +16,4 @@ def test_nothing_of_a_killed_cluster_goes_on(installation: Installation) -> None
     wait_for(lambda: len(parent.children(recursive=True)) >= 4, 60, installation.log("cluster"))
     children = parent.children(recursive=True)
     cluster.kill()
-    gone, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive
-    assert len(gone) >= 4
+    assert not still_running(children, 10)

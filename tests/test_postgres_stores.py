@@ -155,6 +155,7 @@ def test_two_accounts_pair_connect_survive_a_kill_and_lost_connections(in_postgr
 
     # SIGKILL: back without a scan, from the same keys.
     host.kill()
+    wait_for(lambda: not any(sim.device(n).live_sockets for n in numbers))
     in_postgres.start_host()
     wait_for(lambda: all(sim.device(n).live_sockets == 1 for n in numbers), 60, in_postgres.log("host-1"))
     in_postgres.until_all(rows, "connected")

@@ -129,7 +129,7 @@ def test_a_server_in_the_background_from_start_to_stop(server: Server) -> None:
     began = time.monotonic()
     assert "Stopped after" in server.says("stop")
     assert time.monotonic() - began < 35
-    assert not [one for one in family if one.is_running()]
+    assert not processes.still_running(family)
     assert set(Program.objects.values_list("state", flat=True)) == {"stopped"}
     assert "was not running" in server.says("stop")
     assert "is not running" in server.refuses("status", code=2)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -45,11 +46,23 @@ def end(processes: Sequence[psutil.Process], patience: float = PATIENCE) -> list
     have ended or `patience` seconds are over; return the ids of leaders that had to be killed."""
     leaders = [process for process in processes if _leads(process)]
     _signal(leaders, signal.SIGTERM)
-    _gone, stubborn = psutil.wait_procs(leaders, timeout=patience)
-    left = [process for process in processes if process.is_running()]
+    stubborn = still_running(leaders, patience)
+    left = still_running(processes)
     _signal(left, signal.SIGKILL)
-    psutil.wait_procs(left, timeout=5)
+    still_running(left, 5)
     return [process.pid for process in stubborn]
+
+
+def still_running(processes: Iterable[psutil.Process], patience: float = 0.0) -> list[psutil.Process]:
+    """Return those that run after `patience` seconds, at once when none does.
+
+    What has ended and was not collected by its parent does not run: the first process of a container may be one that
+    never collects orphans, and psutil.wait_procs would wait for those until its time is over.
+    """
+    until = time.monotonic() + patience
+    while (left := [process for process in processes if _runs(process)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    return left
 
 
 def kill_group(leader: int) -> None:
@@ -73,6 +86,13 @@ def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None
     for process in processes:
         with contextlib.suppress(psutil.Error):  # it may just have ended
             process.send_signal(number)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _leads(process: psutil.Process) -> bool:

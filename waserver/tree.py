@@ -123,7 +123,7 @@ def stop(say: Say) -> bool:
         except SupervisorError:
             with contextlib.suppress(psutil.Error):
                 running.terminate()
-        _gone, alive = psutil.wait_procs(members, timeout=STOP_PATIENCE)
+        alive = processes.still_running(members, STOP_PATIENCE)
         if alive:
             say("These did not end in time and were killed: " + " ".join(str(process.pid) for process in alive) + ".")
             processes.end(alive, 0)
