@@ -23,7 +23,7 @@ def request_cost(requests: int) -> dict[str, float]:
     from django.test import Client, override_settings
     from django.urls import ResolverMatch, path
 
-    from monitoring.middleware import CountRequests
+    from monitoring.middleware import count_requests
 
     def nothing(request: HttpRequest, number: int) -> HttpResponse:
         return HttpResponse()
@@ -36,7 +36,7 @@ def request_cost(requests: int) -> dict[str, float]:
     request.method, request.path_info = "GET", "/api/v1/nothing/1"
     request.resolver_match = ResolverMatch(nothing, (), {}, route="api/v1/nothing/<int:number>")
     costs = []
-    for get_response in (CountRequests(lambda request: answer), lambda request: answer):
+    for get_response in (count_requests(lambda request: answer), lambda request: answer):
         began = time.perf_counter()
         for _n in range(requests * 20):
             get_response(request)

@@ -20,6 +20,7 @@ import pytest
 from sessions_app.whatsapp import device_store, library
 from sessions_app.whatsapp.client import Kind, Observation, PairFailure, WhatsAppError
 from sessions_app.whatsapp.pairing import ChildPairing
+from waserver.processes import still_running
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,7 +108,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, hanging_proxy: str) -> N
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         os.kill(parent.pid, signal.SIGKILL)
-    child.wait(10)
+    assert not still_running([child], 10)
 
 
 def test_neither_store_nor_proxy_stands_on_the_command_line(tmp_path: Path, hanging_proxy: str) -> None:

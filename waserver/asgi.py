@@ -6,7 +6,7 @@ from typing import Any
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "waserver.settings")
-http = get_asgi_application()
+pages_http = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402 - needs the apps
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
@@ -14,6 +14,8 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from django.conf import settings  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from messaging.api.handler import ApiHandler  # noqa: E402
+from messaging.api.middleware import PREFIX  # noqa: E402
 from messaging.consumers import EventConsumer  # noqa: E402
 from monitoring.consumers import HealthConsumer  # noqa: E402
 from sessions_app.consumers import SessionConsumer  # noqa: E402
@@ -28,6 +30,14 @@ programs = URLRouter([path("ws/events/", EventConsumer.as_asgi())])
 async def websocket(scope: Any, receive: Any, send: Any) -> None:
     """Lead browsers' sockets through origin and log-in; a program's carries its key and has no origin."""
     await (programs if scope["path"].startswith("/ws/events/") else pages)(scope, receive, send)
+
+
+programs_http = ApiHandler()
+
+
+async def http(scope: Any, receive: Any, send: Any) -> None:
+    """Lead requests of programs past what is for people."""
+    await (programs_http if scope["path"].startswith(PREFIX) else pages_http)(scope, receive, send)
 
 
 application = ProtocolTypeRouter({"http": BodyLimit(http, settings.API_MAX_BODY), "websocket": websocket})
