@@ -32,7 +32,7 @@ def _tell(account_id: int) -> None:
             row.state = session.state
             row.save(update_fields=["state"])
         explanation = explain(session, timezone.now())
-        Event.append(EventKind.SESSION, session.account, {
+        Event.append(EventKind.SESSION, session.account_id, {
             "account_id": account_id, "label": session.account.label, "state": session.state,
             "sentence": explanation.sentence, "what_to_do": explanation.what_to_do, "code": session.code,
         })  # fmt: skip

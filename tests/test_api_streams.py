@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 
 def event(account: Account, n: int) -> Event:
-    return Event.append(EventKind.SESSION, account, {"n": n})
+    return Event.append(EventKind.SESSION, account.pk, {"n": n})
 
 
 # -- bulk sends

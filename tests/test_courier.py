@@ -14,6 +14,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from accounts.models import Account
+from messaging.ageing import age
 from messaging.courier import courier
 from messaging.courier.courier import Courier
 from messaging.courier.journal import Journal
@@ -208,7 +209,7 @@ def test_an_uncertain_message_is_sent_again_only_when_its_sender_chose_so(office
     held = until(queue(anna, "4917000000004"), "uncertain")
     resent = until(queue(anna, "4917000000005", on_uncertain="resend"), "uncertain")
     Message.objects.all().update(changed_at=timezone.now() - timedelta(minutes=5))
-    office.courier._looked = float("-inf")
+    age(timezone.now())
     until(resent, "sent")
     assert fresh(held).state == "uncertain"
 
@@ -223,7 +224,7 @@ def test_what_a_killed_host_was_sending_is_uncertain_at_the_next_start(office: O
     assert not office.fake.handed
 
 
-def test_a_send_whose_host_and_owner_are_gone_becomes_uncertain_through_any_host(office: Office) -> None:
+def test_a_send_whose_host_and_owner_are_gone_becomes_uncertain_with_time(office: Office) -> None:
     office.account()
     gone = office.account(epoch=2)
     office.disconnect(gone)
@@ -232,7 +233,7 @@ def test_a_send_whose_host_and_owner_are_gone_becomes_uncertain_through_any_host
     Message.objects.filter(pk=row.pk).update(
         state="sending", epoch=2, claimed_at=timezone.now() - timedelta(minutes=5)
     )
-    office.courier._looked = float("-inf")
+    age(timezone.now())
     assert until(row, "uncertain").error_code == "host_died"
 
 
@@ -256,7 +257,7 @@ def test_expired_and_cancelled_messages_are_not_sent(office: Office) -> None:
     office.connect(anna)
     until(last, "sent")
     assert [handed.content for handed in office.fake.handed] == [Text("last")]
-    office.courier._looked = float("-inf")
+    age(timezone.now())
     assert until(expired, "failed").error_code == "expired"
 
 

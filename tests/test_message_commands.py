@@ -98,7 +98,7 @@ def test_waiting_has_an_end(account: Account) -> None:
 
 def test_webhooks_are_listed_and_replayed(account: Account) -> None:
     endpoint = WebhookEndpoint.objects.create(url="https://example.org/hook")
-    event = Event.append(EventKind.SESSION, account, {})
+    event = Event.append(EventKind.SESSION, account.pk, {})
     Event.objects.publish()
     delivery = Delivery.objects.create(endpoint=endpoint, event=event, account=account, state=DeliveryState.DEAD)
     assert "given up 1" in told("webhooks", "list")

@@ -90,7 +90,7 @@ def test_deliveries_events_requests_and_keys_go_but_nothing_that_waits(
     endpoint = WebhookEndpoint.objects.create(url="https://example.org/")
     long_ago = now - settings.EVENT_RETENTION - DAY
     for state in (DeliveryState.PENDING, DeliveryState.DELIVERED):
-        event = Event.append(EventKind.SESSION, chat.account, {}, at=long_ago)
+        event = Event.append(EventKind.SESSION, chat.account_id, {}, at=long_ago)
         delivery = Delivery.objects.create(endpoint=endpoint, event=event, state=state)
         Delivery.objects.filter(pk=delivery.pk).update(created_at=long_ago)
     key, _secret = ApiKey.make("shop", ["send"])

@@ -114,7 +114,7 @@ def connected(label: str, **fields: Any) -> Account:
 
 
 def tell(account: Account, n: int) -> Event:
-    return Event.append(EventKind.SESSION, account, {"n": n})
+    return Event.append(EventKind.SESSION, account.pk, {"n": n})
 
 
 def publish() -> None:
@@ -355,7 +355,7 @@ def test_nothing_is_missing_and_all_is_in_order_after_an_endpoint_was_down(dispa
     def tell_all(numbers: range) -> None:
         for n in numbers:
             for account in accounts:
-                Event.append(EventKind.SENT, account, {"n": n, "account": account.label})
+                Event.append(EventKind.SENT, account.pk, {"n": n, "account": account.label})
 
     tell_all(range(20))
     wait_for(lambda: Delivery.objects.filter(attempts__gte=1).count() >= 3)

@@ -12,8 +12,9 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402 - needs the apps
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
-from django.urls import path  # noqa: E402
+from django.urls import get_resolver, path  # noqa: E402
 
+from accounts import garbage  # noqa: E402
 from messaging.api.handler import ApiHandler  # noqa: E402
 from messaging.api.middleware import PREFIX  # noqa: E402
 from messaging.consumers import EventConsumer  # noqa: E402
@@ -41,3 +42,6 @@ async def http(scope: Any, receive: Any, send: Any) -> None:
 
 
 application = ProtocolTypeRouter({"http": BodyLimit(http, settings.API_MAX_BODY), "websocket": websocket})
+
+_ = get_resolver().url_patterns  # imports every view now, not with the first request
+garbage.settle()

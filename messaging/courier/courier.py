@@ -26,19 +26,16 @@ from django.db import (
     connection,
     transaction,
 )
-from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from accounts.models import Account
 from messaging import hints
 from messaging.courier import inbox
 from messaging.courier.clerk import Clerk
+from messaging.courier.inbox import Known
 from messaging.courier.journal import Journal
-from messaging.courier.lane import Lane, Result, claim
+from messaging.courier.lane import Lane, Result, claim, read_ahead
 from messaging.courier.sender import send
-from messaging.errors import sentence
-from messaging.models import Message
-from messaging.states import MessageState
+from messaging.models import Event, Message
 from sessions_app.host.extension import Lines
 from sessions_app.models import Host
 from sessions_app.whatsapp.inbound import Inbound, Receipt
@@ -51,6 +48,8 @@ _BATCH = 100
 _SUSPICIOUS = 3
 #: Seconds between looks at what changes seldom: limits set by staff, sends left behind.
 _SELDOM = 5.0
+#: A turn begins so many seconds after the last one at the earliest: what happens meanwhile shares its transactions.
+_TURN = 0.03
 #: Seconds between attempts while the database does not answer.
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
@@ -109,6 +108,7 @@ class Courier:
         pause = _PAUSE
         self._replay()
         while not self._abandoned.is_set():
+            began = time.monotonic()
             try:
                 busy = self._turn()
                 pause, self._failures = _PAUSE, 0
@@ -129,6 +129,7 @@ class Courier:
             if not busy:
                 self._wake.wait(settings.OUTBOX_POLL.total_seconds())
                 self._wake.clear()
+            self._abandoned.wait(max(0.0, began + _TURN - time.monotonic()))
         self._journal.close()
         connection.close()
 
@@ -151,11 +152,11 @@ class Courier:
             return False
         parked: list[tuple[int, Receipt, tuple[str, ...]]] = []
         now, files = timezone.now(), False
-        with transaction.atomic():
+        with transaction.atomic(), Event.gathered():
             for lane, row, result in results:
                 self._keep(lambda lane=lane, row=row, result=result: lane.settle(row, result, now))  # type: ignore[misc]
-            # One question for all receipts of the batch; the rows are kept up to date as they change.
-            known = inbox.rows_of(arrived) if most > 1 else None
+            # One look for the whole batch; with a suspicious one each by itself, where it can fail alone.
+            known = Known.of(arrived) if arrived and most > 1 else None
             for account_id, inbound in arrived:
                 files = self._store(account_id, inbound, parked, known) or files
         for lane, _row, _result in results:
@@ -172,32 +173,35 @@ class Courier:
         return True
 
     def _store(self, account_id: int, inbound: Inbound, parked: list[tuple[int, Receipt, tuple[str, ...]]],
-               known: inbox.Rows | None) -> bool:  # fmt: skip
+               known: Known | None) -> bool:  # fmt: skip
         """Store one arrival; return whether it has a file to fetch. One that cannot be stored holds up no other."""
         has_file = False
 
         def store() -> None:
             nonlocal has_file
+            there = known or Known.of([(account_id, inbound)])
             if not isinstance(inbound, Receipt):
-                row = inbox.store_message(account_id, inbound)
+                row = inbox.store_message(account_id, inbound, there)
                 has_file = row is not None and row.media_id is not None
-            elif unknown := inbox.store_receipt(account_id, inbound, known):
+            elif unknown := inbox.store_receipt(account_id, inbound, there):
                 parked.append((account_id, inbound, unknown))
 
         if not self._keep(store):
             self._journal.reject(account_id, inbound)
         return has_file
 
-    def _keep(self, write: Callable[[], None]) -> bool:
+    def _keep(self, write: Callable[[], None], *, again: bool = True) -> bool:
         """Write one thing; False when the database will never take it. It must hold up no other.
 
         Raises DatabaseError while the fault may be the database's: MySQL says "operational" of bad data too, so one
         that keeps failing alone, in a database that works, is at fault itself.
         """
         try:
-            with transaction.atomic():
+            with transaction.atomic(), Event.gathered():
                 write()
         except (IntegrityError, DataError):
+            if again:  # another host may have stored the same at this moment: the second look sees it
+                return self._keep(write, again=False)
             _log.exception("Something does not fit the database")  # its account is deleted, for one
             return False
         except (DatabaseError, InterfaceError):
@@ -230,7 +234,7 @@ class Courier:
                 for lane in self._lanes.values():
                     if lane.line.account_id == account_id:
                         lane.take_back()
-                if unknown := inbox.store_receipt(account_id, receipt):
+                if unknown := inbox.store_receipt(account_id, receipt, Known.of([(account_id, receipt)])):
                     inbox.resolve(account_id, receipt, unknown)
             self._journal.stored(1)
 
@@ -257,26 +261,14 @@ class Courier:
             for lane in self._lanes.values():
                 lane.look_again(now)
                 lane.take_back()
-            ours = [lane.line.account_id for lane in self._lanes.values()]
-            rows = Message.objects.filter(account_id__in=ours).select_related("account", "chat", "media")
-            for row in rows.to_resend(now)[:_BATCH]:
-                row.resend(row.queued_by)
-            for row in rows.expired(now)[:_BATCH]:
-                row.fail("expired", sentence("expired"))
-            for row in Message.objects.orphaned(now).select_related("account", "chat", "media")[:_BATCH]:
-                row.uncertain("host_died", sentence("host_died"))
         self._resolve_parked()
 
     def _hand_over(self) -> bool:
         """Claim the next message of each account that may send, commit, and only then hand them to the library."""
         now = timezone.now()
-        free = {lane.line.account_id: lane for lane in self._lanes.values() if lane.busy is None and not lane.closed}
-        wanted = [lane for lane in free.values() if lane.has_read_ahead]
-        if empty := [pk for pk, lane in free.items() if not lane.has_read_ahead]:
-            due = Message.objects.filter(account=OuterRef("pk"), state=MessageState.QUEUED, next_at__lte=now)
-            waiting = Account.objects.filter(Exists(due), pk__in=empty).values_list("pk", flat=True)
-            wanted += [free[pk] for pk in waiting]
-        chosen = [(lane, row) for lane in wanted if (row := lane.next(now)) is not None]
+        free = [lane for lane in self._lanes.values() if lane.is_free(now)]
+        read_ahead([lane for lane in free if not lane.has_read_ahead], now)
+        chosen = [(lane, row) for lane in free if (row := lane.next(now)) is not None]
         if not chosen:
             return False
         with transaction.atomic():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db.models import Q
 
+from accounts.models import Account
 from messaging.courier.letters import fields_of
 from messaging.models import Chat, Direction, MediaState, Message, Receipt
 from messaging.models import Media as File
@@ -28,49 +30,64 @@ _SKEW = timedelta(seconds=5)
 _DELIVERED = (ReceiptKind.DELIVERED, ReceiptKind.READ, ReceiptKind.PLAYED)
 
 
-def store_message(account_id: int, message: inbound.Message) -> Message | None:
-    """Return the new row, None when it was stored before."""
+@dataclass
+class Known:
+    """What the database knows of some arrivals: one look for all of them, kept up to date as they are stored."""
+
+    accounts: set[int]
+    #: (account, WhatsApp's id) -> the messages with that id; one in each chat at most.
+    messages: dict[tuple[int, str], list[Message]]
+
+    @classmethod
+    def of(cls, arrived: Sequence[tuple[int, inbound.Inbound]]) -> Known:
+        """Look."""
+        ids = {identity for _account, each in arrived
+               for identity in (each.ids if isinstance(each, inbound.Receipt) else (each.id,))}  # fmt: skip
+        accounts = set(Account.objects.filter(pk__in={pk for pk, _each in arrived}).values_list("pk", flat=True))
+        known = cls(accounts, {})
+        rows = Message.objects.filter(account_id__in=accounts, whatsapp_id__in=ids)
+        for row in rows.select_related("account", "chat", "media"):
+            known.note(row)
+        return known
+
+    def note(self, row: Message) -> None:
+        """Add one."""
+        self.messages.setdefault((row.account_id, str(row.whatsapp_id)), []).append(row)
+
+    def with_id(self, account_id: int, identity: str) -> list[Message]:
+        """Return the messages with an id."""
+        return self.messages.get((account_id, identity), [])
+
+
+def store_message(account_id: int, message: inbound.Message, known: Known) -> Message | None:
+    """Return the new row, None when it was stored before. Raises LookupError when the account is gone."""
+    if account_id not in known.accounts:
+        raise LookupError(f"Account {account_id} is gone")  # SQLite would notice only when the whole batch is committed
     peer, sender, at = message.peer, message.sender, message.at
     name = "" if message.from_me or message.chat.endswith("@g.us") else message.push_name
     chat = Chat.objects.of(account_id, message.chat, number=peer.phone, lid=_digits(peer), name=name)
+    if any(row.chat_id == chat.pk for row in known.with_id(account_id, message.id)):
+        return None
     kind, fields, about = fields_of(message.content)
     target = None
     if about is not None:
         target = Message.objects.filter(chat=chat, whatsapp_id=about.id).first()
         if target is None:
             fields["target_whatsapp_id"] = about.id
-    if Message.objects.filter(chat=chat, whatsapp_id=message.id).exists():
-        return None  # before a file row is made for it
     file = _wanted(message.content) if isinstance(message.content, Media) else None
-    return Message.receive(
+    row = Message.receive(
         chat, message.id, kind, fields, at, media=file, target=target, sender_jid=message.written_as or sender.address,
         sender_phone=sender.phone, sender_lid=_digits(sender), sender_name=message.push_name, from_me=message.from_me,
     )  # fmt: skip
+    known.note(row)
+    return row
 
 
-#: (account, WhatsApp's id) -> the messages with that id; one in each chat at most.
-Rows = dict[tuple[int, str], list[Message]]
-
-
-def rows_of(arrived: Sequence[tuple[int, inbound.Inbound]]) -> Rows:
-    """Return the messages the receipts among these are about."""
-    receipts = [(account, each) for account, each in arrived if isinstance(each, inbound.Receipt)]
-    ids = {identity for _account, receipt in receipts for identity in receipt.ids}
-    if not ids:
-        return {}
-    rows = Message.objects.filter(account_id__in={account for account, _receipt in receipts}, whatsapp_id__in=ids)
-    found: Rows = {}
-    for row in rows.select_related("account", "chat", "media"):
-        found.setdefault((row.account_id, str(row.whatsapp_id)), []).append(row)
-    return found
-
-
-def store_receipt(account_id: int, receipt: inbound.Receipt, known: Rows | None = None) -> tuple[str, ...]:
-    """Take over what a receipt says; return the ids nobody knows here. `known`: from `rows_of`, else asked for."""
+def store_receipt(account_id: int, receipt: inbound.Receipt, known: Known) -> tuple[str, ...]:
+    """Take over what a receipt says; return the ids nobody knows here."""
     if receipt.kind not in _DELIVERED:
         return ()
-    rows = rows_of([(account_id, receipt)]) if known is None else known
-    mine = {identity: rows.get((account_id, identity), []) for identity in receipt.ids}
+    mine = {identity: known.with_id(account_id, identity) for identity in receipt.ids}
     _apply(receipt, [row for found in mine.values() for row in found])
     return () if receipt.by_me else tuple(identity for identity, found in mine.items() if not found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db.models import Case, Exists, F, OuterRef, Value, When
@@ -18,8 +19,10 @@ from sessions_app.host.extension import Line
 from sessions_app.models import Host, Session
 from sessions_app.whatsapp.client import NotSent, Sent, Unknown
 
-#: Chats, and messages of them, read ahead. Each is claimed by itself, so what changes meanwhile is seen then.
-_AHEAD, _FOLLOWING = 10, 40
+#: Chats of an account read ahead. Each message is claimed by itself, so what changes meanwhile is seen then.
+_AHEAD = 10
+#: First messages of chats, and what follows them, read at once for all accounts.
+_FIRSTS, _FOLLOWING = 300, 600
 #: A turn further away than this is written on the rows, so that people see why they wait.
 _SHOWN = 10.0
 
@@ -36,6 +39,27 @@ def _is_ready(row: Message, now: datetime) -> bool:
     """Return whether it may go now, as far as the row says."""
     has_file = row.media is None or row.media.state == MediaState.STORED
     return has_file and row.next_at is not None and row.next_at <= now
+
+
+def read_ahead(lanes: Sequence[Lane], now: datetime) -> None:
+    """Have each lane know the first due message of some chats, and what follows it there: in order, up to one that is
+    not yet due. An account with more than its share of them leaves room to the others at the next look."""
+    if not lanes or not Message.objects.filter(state=MessageState.QUEUED, next_at__lte=now).exists():
+        return
+    of = {lane.line.account_id: lane for lane in lanes}
+    queued = Message.objects.filter(account_id__in=of).select_related("account", "chat", "media", "target")
+    firsts: dict[int, int] = {}  # chat -> its first message
+    for row in queued.due(now)[:_FIRSTS]:
+        if of[row.account_id].deal(row):
+            firsts[row.chat_id] = row.pk
+    if not firsts:
+        return
+    rest = queued.filter(chat_id__in=firsts, state=MessageState.QUEUED, direction=Direction.OUT).order_by("pk")
+    for row in rest[:_FOLLOWING]:
+        if row.chat_id not in firsts or row.pk <= firsts[row.chat_id] or _is_later(row, now):
+            continue
+        if not (_is_ready(row, now) and of[row.account_id].deal(row, following=True)):
+            del firsts[row.chat_id]
 
 
 def claim(chosen: list[tuple[Lane, Message]], host: Host, now: datetime) -> list[tuple[Lane, Message]]:
@@ -92,10 +116,8 @@ class Lane:
 
     def next(self, now: datetime) -> Message | None:
         """Return the message to hand over now, None when there is none or it is not time yet."""
-        if self.busy is not None or self.closed or now < self.free_at:
+        if not self.is_free(now):
             return None
-        if not self._deck:
-            self._read_ahead(now)
         while self._deck:
             row = self._deck[0]
             if row.expires_at is not None and row.expires_at <= now:
@@ -109,28 +131,21 @@ class Lane:
                 return None
         return None
 
+    def is_free(self, now: datetime) -> bool:
+        """Return whether it may hand something over."""
+        return self.busy is None and not self.closed and now >= self.free_at
+
     @property
     def has_read_ahead(self) -> bool:
         """Return whether it knows what comes next without asking the database."""
         return bool(self._deck)
 
-    def _read_ahead(self, now: datetime) -> None:
-        """Take the first due message of some chats, and what follows it there: in order, up to one not yet due."""
-        queued = Message.objects.filter(account_id=self.line.account_id).select_related(
-            "account", "chat", "media", "target"
-        )
-        firsts = list(queued.due(now)[:_AHEAD])
-        self._deck.extend(firsts)
-        if len(firsts) == _AHEAD:
-            return  # enough chats to go on with
-        chats = {row.chat_id: row.pk for row in firsts}
-        rest = queued.filter(chat_id__in=chats, state=MessageState.QUEUED, direction=Direction.OUT).order_by("pk")
-        for row in rest[:_FOLLOWING]:
-            if row.chat_id in chats and row.pk > chats[row.chat_id] and not _is_later(row, now):
-                if _is_ready(row, now):
-                    self._deck.append(row)
-                else:
-                    del chats[row.chat_id]
+    def deal(self, row: Message, *, following: bool = False) -> bool:
+        """Take a message into what it knows; False when it knows enough chats, or enough of one."""
+        if len(self._deck) >= (_FOLLOWING if following else _AHEAD):
+            return False
+        self._deck.append(row)
+        return True
 
     def take(self, row: Message) -> None:
         """Have it no more: somebody tried to claim it."""

@@ -6,7 +6,9 @@ gives positions to events that are committed, one call at a time under a row loc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,10 @@ from accounts.models import Account
 
 if TYPE_CHECKING:
     from messaging.models.message import Message
+
+
+#: What a thread has appended within `Event.gathered`.
+_gathering = threading.local()
 
 
 class EventKind(models.TextChoices):
@@ -93,10 +99,36 @@ class Event(models.Model):
 
     @classmethod
     def append(
-        cls, kind: EventKind, account: Account | None, body: Mapping[str, Any], *, message: Message | None = None,
+        cls, kind: EventKind, account_id: int | None, body: Mapping[str, Any], *, message: Message | None = None,
         at: datetime | None = None,
     ) -> Event:  # fmt: skip
         """Add one, in the caller's transaction: it is told if and only if what it tells of is committed."""
-        return cls.objects.create(
-            kind=kind, account=account, body=dict(body), message=message, at=at or timezone.now()
-        )
+        event = cls(kind=kind, account_id=account_id, body=dict(body), message=message, at=at or timezone.now())
+        if (together := _together()) is not None:
+            together.append(event)
+        else:
+            event.save(force_insert=True)
+        return event
+
+    @classmethod
+    @contextmanager
+    def gathered(cls) -> Iterator[None]:
+        """Within, what this thread appends is written in one statement at the end, in its order.
+
+        In the caller's transaction; what ends with an exception is not written. May be nested: the outermost writes.
+        """
+        outer = _together()
+        events: list[Event] = []
+        _gathering.events = events
+        try:
+            yield
+        finally:
+            _gathering.events = outer
+        if outer is not None:
+            outer.extend(events)
+        else:
+            cls.objects.bulk_create(events)
+
+
+def _together() -> list[Event] | None:
+    return getattr(_gathering, "events", None)

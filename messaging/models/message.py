@@ -201,25 +201,21 @@ class Message(models.Model):
         cls, chat: Chat, whatsapp_id: str, kind: Kind, content: Mapping[str, Any], at: datetime, *,
         media: Media | None = None, target: Message | None = None, sender_jid: str = "", sender_phone: str = "",
         sender_lid: str = "", sender_name: str = "", from_me: bool = False,
-    ) -> Message | None:  # fmt: skip
-        """Store one that arrived and tell it; None when it is stored already. Edits and revokes change their target.
+    ) -> Message:  # fmt: skip
+        """Store one that arrived and tell it. Edits and revokes change their target. Raises IntegrityError when it is
+        stored already.
 
         `from_me`: written on the phone itself, so outbound and sent, though not by us.
         """
         now = timezone.now()
         with transaction.atomic(savepoint=False):
-            row, new = cls.objects.get_or_create(
-                chat=chat, whatsapp_id=whatsapp_id,
-                defaults={
-                    "account_id": chat.account_id, "direction": Direction.OUT if from_me else Direction.IN,
-                    "kind": kind, "content": dict(content), "text": text_of(kind, dict(content)), "media": media,
-                    "target": target, "state": S.SENT if from_me else S.RECEIVED, "sender_jid": sender_jid,
-                    "sender_phone": sender_phone, "sender_lid": sender_lid, "sender_name": sender_name[:120],
-                    "created_at": now, "changed_at": now, "sent_at": at,
-                },
+            row = cls.objects.create(
+                account_id=chat.account_id, chat=chat, whatsapp_id=whatsapp_id,
+                direction=Direction.OUT if from_me else Direction.IN, kind=kind, content=dict(content),
+                text=text_of(kind, dict(content)), media=media, target=target, state=S.SENT if from_me else S.RECEIVED,
+                sender_jid=sender_jid, sender_phone=sender_phone, sender_lid=sender_lid, sender_name=sender_name[:120],
+                created_at=now, changed_at=now, sent_at=at,
             )  # fmt: skip
-            if not new:
-                return None
             seen = {"last_message_at": at} if from_me else {"last_message_at": at, "last_inbound_at": at}
             Chat.objects.filter(pk=chat.pk).update(**seen)
             if target is not None:
@@ -294,7 +290,7 @@ class Message(models.Model):
 
     def tell(self, kind: EventKind, at: datetime) -> Event:
         """Append the event that tells of it as it is now."""
-        return Event.append(kind, self.account, message_body(self), message=self, at=at)
+        return Event.append(kind, self.account_id, message_body(self), message=self, at=at)
 
     def _receipt(self, state: MessageState, kind: EventKind, at: datetime, whatsapp_id: str, **values: Any) -> bool:
         if whatsapp_id:

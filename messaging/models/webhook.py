@@ -108,7 +108,7 @@ class WebhookEndpoint(models.Model):
 
     def send_test(self) -> Delivery:
         """Queue a test event to it alone."""
-        event = Event.append(EventKind.TEST, self.account, {"message": "This is a test of your webhook."})
+        event = Event.append(EventKind.TEST, self.account_id, {"message": "This is a test of your webhook."})
         return Delivery.objects.create(endpoint=self, event=event, account_id=self.account_id)
 
     def replay(self, events: models.QuerySet[Event]) -> int:

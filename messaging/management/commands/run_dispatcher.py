@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Any
 
+from accounts import garbage
 from messaging.dispatcher import Dispatcher
 from sessions_app.management.output import OurCommand
 
@@ -18,4 +19,5 @@ class Command(OurCommand):
         dispatcher = Dispatcher()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: dispatcher.stop())
+        garbage.settle()
         dispatcher.run()

@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
+from accounts import garbage
 from sessions_app.host.host import SessionHost
 from sessions_app.management.output import OurCommand
 from sessions_app.whatsapp.client import WhatsAppError
@@ -36,6 +37,7 @@ class Command(OurCommand):
         host = SessionHost(name, options["capacity"])
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: host.stop())
+        garbage.settle()
         host.run()
         logging.shutdown()
         # Threads may still hang inside the library, and nothing of ours is left to do.
