@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import Account, ApiKey, Desired
-from messaging import hints, outgoing
+from messaging import outgoing
 from messaging.addresses import digits_of, jid_of
 from messaging.errors import Refused
 from messaging.kinds import ABOUT, MEDIA, Kind
@@ -67,13 +67,11 @@ class _Letter:
         target = _target(self.kind, chat, body)
         if file is not None and file.pk is None:
             file.save()
-        message = Message.queue(
+        return Message.queue(
             chat, self.kind, self.content, media=file, target=target, send_at=body.get("send_at"),
             expires_at=body.get("expires_at"), on_uncertain=OnUncertain(body.get("on_uncertain", "hold")), by=self.by,
             api_key=self.api_key, now=self.now,
         )  # fmt: skip
-        hints.queued()
-        return message
 
 
 def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_key: str, api_key: ApiKey,

@@ -7,7 +7,6 @@ from datetime import datetime
 from django.db import transaction
 
 from accounts.models import Account
-from messaging import hints
 from messaging.accept import check_account
 from messaging.errors import Refused
 from messaging.keywords import answerable, fits
@@ -67,4 +66,3 @@ def _answer(event: Event, rules: list[AutoReply], now: datetime) -> None:
         return
     Message.queue(chat, Kind.TEXT, {"text": rule.reply, "mentions": [], "preview": False}, by=f"auto reply {rule.pk}",
                   now=now)  # fmt: skip
-    hints.queued()

@@ -9,7 +9,6 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from messaging import hints
 from messaging.accept import check_account
 from messaging.errors import Refused, sentence
 from messaging.kinds import Kind
@@ -53,7 +52,6 @@ def _feed(bulk: Bulk, now: datetime) -> bool:
             return False
         for recipient in waiting:
             _queue(bulk, recipient, now)
-        hints.queued()
     return True
 
 

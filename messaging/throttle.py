@@ -51,12 +51,17 @@ def _quota(name: str, who: object, limit: int, window: int, count: int) -> Quota
     now = time.time()
     number, into = divmod(now, window)
     key = f"throttle:{name}:{who}:{int(number)}"
-    if count:
-        cache.add(key, 0, timeout=window + 1)
-        try:
-            used = cache.incr(key)
-        except ValueError:  # evicted in between
-            used = 1
-    else:
-        used = cache.get(key, 0) + 1
+    used = _count(key, window) if count else cache.get(key, 0) + 1
     return Quota(name, limit, window, limit - used, max(1, round(window - into)))
+
+
+def _count(key: str, window: int) -> int:
+    try:
+        return cache.incr(key)
+    except ValueError:  # the first of this window
+        if cache.add(key, 1, timeout=window + 1):
+            return 1
+    try:
+        return cache.incr(key)  # another process was the first
+    except ValueError:  # evicted in between
+        return 1

@@ -7,7 +7,6 @@ single middleware that knows no asyncio has the whole chain run that way.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -15,9 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.core.exceptions import RequestAborted
-from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.db import connections
-from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
@@ -46,7 +44,6 @@ class ApiHandler(ASGIHandler):
             body = await self.read_body(receive)
         except RequestAborted:
             return
-        set_script_prefix(get_script_prefix(scope))
         try:
             request, refused = self.create_request(scope, body)
             response = refused if request is None else await self._on_pool(request)
@@ -56,11 +53,12 @@ class ApiHandler(ASGIHandler):
         finally:
             body.close()
 
-    async def _on_pool(self, request: HttpRequest) -> HttpResponseBase:
-        work = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, self._answer_and_tidy, request)
+    async def _on_pool(self, request: ASGIRequest) -> HttpResponseBase:
+        # Not in a copy of this context: what a thread keeps, as the cache's connection, is found in its own context.
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer_and_tidy, request)
 
-    def _answer_and_tidy(self, request: HttpRequest) -> HttpResponseBase:
+    def _answer_and_tidy(self, request: ASGIRequest) -> HttpResponseBase:
+        set_script_prefix(get_script_prefix(request.scope))
         try:
             return self._answer(request)
         finally:

@@ -49,7 +49,7 @@ _SUSPICIOUS = 3
 #: Seconds between looks at what changes seldom: limits set by staff, sends left behind.
 _SELDOM = 5.0
 #: A turn begins so many seconds after the last one at the earliest: what happens meanwhile shares its transactions.
-_TURN = 0.03
+_TURN = 0.05
 #: Seconds between attempts while the database does not answer.
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
