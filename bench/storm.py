@@ -2,7 +2,7 @@
 
     python bench/storm.py --sessions 100 --hosts 2
 
-The real client library against the simulator in a process of its own; web and cluster run too, with the settings of
+The real client library against the simulator in a process of its own; web, cluster and dispatcher run too, with the settings of
 production. Prints one JSON line: `recovered` sessions, `seconds_to_all` (from the cut to the last log-in WhatsApp
 accepted), `double_live` devices that ever had two sockets at once, `attempts_per_session_max`, `memory_mb_total` (PSS
 of all our processes, the simulator not counted) and that of each kind of process.
@@ -96,6 +96,7 @@ def storm(stage: Stage, installation: Installation, sim: WasimClient, chosen: An
 
     installation.start_web()
     installation.start("cluster", "manage.py", "qcluster")
+    installation.start("dispatcher", "manage.py", "run_dispatcher")
     for n in range(chosen.hosts):
         installation.start_host(f"host-{n + 1}")
     stage.progress(f"connecting them on {chosen.hosts} hosts")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 
+from accounts.poll import Poll
 from messaging import ageing, answering, feeding, telling, webhooks
 from messaging.fetching import Fetcher
 from messaging.models import DispatcherLease, Event
@@ -25,8 +26,8 @@ from messaging.postman import Postman
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between turns with nothing to do, and after a turn that failed.
-_POLL, _PAUSE = 0.25, 2.0
+#: Seconds between turns with nothing to do, with nothing written meanwhile either, and after a turn that failed.
+_POLL, _CALM, _PAUSE = 0.25, 4.0, 2.0
 _RENEW = 5.0
 
 
@@ -55,17 +56,18 @@ class Dispatcher:
             Step("fetch", self._fetcher.go),
             Step("feed", lambda: feeding.feed(timezone.now()), every=0.5),
             Step("tell", telling.tell_sessions, every=1.0),
-            Step("age", lambda: ageing.age(timezone.now()), every=2.0),
+            Step("age", lambda: ageing.age(timezone.now()), every=5.0),
         ]
         self._renew_at = 0.0
         self._mine = False
 
     def run(self) -> None:
         """Work until stopped."""
+        poll, busy = Poll(_CALM), True
         _log.info("Dispatcher %s has started", self.name)
         while not self._stopping.is_set():
             try:
-                busy = self._hold() and self.turn()
+                busy = self._hold() and (poll.due() or busy) and self.turn()
             except (DatabaseError, InterfaceError) as error:
                 _log.warning("The database did not answer: %s", error)
                 close_old_connections()

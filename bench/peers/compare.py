@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def waserver(stage: Stage, chosen: Any) -> dict[str, float]:
-    """Return the figures of the whole product: web, cluster and hosts of 100 sessions each."""
+    """Return the figures of the whole product: web, cluster, dispatcher and hosts of 100 sessions each."""
     hosts = [f"host-{n + 1}" for n in range(-(-chosen.sessions // _HOST_CAPACITY))]
     installation = stage.installation(RETRY_TIME_SCALE="1", RECONNECT_GRACE="8", HOST_CAPACITY=str(_HOST_CAPACITY))
     numbers = [str(_FIRST + n) for n in range(chosen.sessions)]
@@ -48,6 +48,7 @@ def waserver(stage: Stage, chosen: Any) -> dict[str, float]:
     sessions = [installation.paired(f"Account {number}", number) for number in numbers]
     installation.start_web()
     installation.start("cluster", "manage.py", "qcluster")
+    installation.start("dispatcher", "manage.py", "run_dispatcher")
     for name in hosts:
         installation.start_host(name)
     stage.progress("connecting them")

@@ -28,6 +28,7 @@ from django.db import (
 )
 from django.utils import timezone
 
+from accounts.poll import Poll
 from messaging import hints
 from messaging.courier import inbox
 from messaging.courier.clerk import Clerk
@@ -35,7 +36,7 @@ from messaging.courier.inbox import Known
 from messaging.courier.journal import Journal
 from messaging.courier.lane import Lane, Result, claim, read_ahead
 from messaging.courier.sender import send
-from messaging.models import Event, Message
+from messaging.models import ContactPause, Event, Message, PacingRule
 from sessions_app.host.extension import Lines
 from sessions_app.models import Host
 from sessions_app.whatsapp.inbound import Inbound, Receipt
@@ -50,6 +51,8 @@ _SUSPICIOUS = 3
 _SELDOM = 5.0
 #: A turn begins so many seconds after the last one at the earliest: what happens meanwhile shares its transactions.
 _TURN = 0.05
+#: ... and with nothing written and nothing heard at the latest.
+_CALM = 1.0
 #: Seconds between attempts while the database does not answer.
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
@@ -105,7 +108,7 @@ class Courier:
     # -- the loop
 
     def _run(self) -> None:
-        pause = _PAUSE
+        pause, poll = _PAUSE, Poll(_CALM)
         self._replay()
         while not self._abandoned.is_set():
             began = time.monotonic()
@@ -127,11 +130,19 @@ class Courier:
             if self._ending.is_set() and not (self._arrived or self._results):
                 break
             if not busy:
-                self._wake.wait(settings.OUTBOX_POLL.total_seconds())
-                self._wake.clear()
+                self._rest(poll)
             self._abandoned.wait(max(0.0, began + _TURN - time.monotonic()))
         self._journal.close()
         connection.close()
+
+    def _rest(self, poll: Poll) -> None:
+        """Wait until there may be something to do. What a lane knows of and paces may become due at any look."""
+        woken = False
+        while not woken and not self._ending.is_set():
+            woken = self._wake.wait(settings.OUTBOX_POLL.total_seconds())
+            if poll.due() or any(lane.has_read_ahead for lane in self._lanes.values()):
+                break
+        self._wake.clear()
 
     def _turn(self) -> bool:
         """Do what there is to do; return whether there may be more at once."""
@@ -257,10 +268,10 @@ class Courier:
         if time.monotonic() - self._looked < _SELDOM:
             return
         self._looked, now = time.monotonic(), timezone.now()
-        with transaction.atomic():
-            for lane in self._lanes.values():
-                lane.look_again(now)
-                lane.take_back()
+        accounts = [lane.line.account_id for lane in self._lanes.values()]
+        paces, pauses = PacingRule.objects.paces(accounts), ContactPause.objects.untils(accounts, now)
+        for lane in self._lanes.values():
+            lane.limit(paces[lane.line.account_id], pauses.get(lane.line.account_id))
         self._resolve_parked()
 
     def _hand_over(self) -> bool:

@@ -95,7 +95,7 @@ class Lane:
         self.typed = 0  # the message typing was shown for
         self._deck: deque[Message] = deque()
         self._dice = random.Random()  # noqa: S311 - jitter
-        self._pace: Pace = PacingRule.objects.pace(line.account_id)
+        self._pace: Pace = PacingRule.objects.paces([line.account_id])[line.account_id]
         self._past: Past = Message.objects.past(line.account_id, now)
 
     @property
@@ -103,10 +103,9 @@ class Lane:
         """Return the limits as of the last look."""
         return self._pace
 
-    def look_again(self, now: datetime) -> None:
-        """Read the limits again; staff may have changed them."""
-        self._pace = PacingRule.objects.pace(self.line.account_id)
-        self._past.paused_until = ContactPause.objects.until(self.line.account_id, now)
+    def limit(self, pace: Pace, paused_until: datetime | None) -> None:
+        """Take the limits as they are now; staff may have changed them."""
+        self._pace, self._past.paused_until = pace, paused_until
 
     def take_back(self) -> None:
         """Sends left behind under an earlier lease: nobody will ever say what came of them."""

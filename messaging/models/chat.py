@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.db import models
@@ -97,8 +98,12 @@ class Chat(models.Model):
 class ContactPauseQuerySet(models.QuerySet["ContactPause"]):
     def until(self, account_id: int, now: datetime) -> datetime | None:
         """Return until when this account writes to no cold contact, or None."""
-        open_ones = self.filter(account_id=account_id, until__gt=now, ended_at=None)
-        return open_ones.order_by("-until").values_list("until", flat=True).first()
+        return self.untils([account_id], now).get(account_id)
+
+    def untils(self, accounts: Collection[int], now: datetime) -> dict[int, datetime]:
+        """Return the same for those of many accounts that are paused."""
+        open_ones = self.filter(account__in=accounts, until__gt=now, ended_at=None)
+        return dict(open_ones.order_by("until").values_list("account_id", "until"))  # the longest one comes last
 
 
 class ContactPause(models.Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from django.conf import settings
@@ -15,12 +16,11 @@ from messaging.pacing import UNPACED, Pace
 
 
 class PacingRuleQuerySet(models.QuerySet["PacingRule"]):
-    def pace(self, account_id: int) -> Pace:
-        """Return the limits of an account."""
+    def paces(self, accounts: Collection[int]) -> dict[int, Pace]:
+        """Return the limits of each account."""
         if not settings.PACING:
-            return UNPACED
-        rule = self.filter(account_id=account_id).first()
-        return rule.pace if rule is not None else Pace()
+            return dict.fromkeys(accounts, UNPACED)
+        return dict.fromkeys(accounts, Pace()) | {r.account_id: r.pace for r in self.filter(account__in=accounts)}
 
 
 class PacingRule(models.Model):

@@ -20,6 +20,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
+from accounts.poll import Poll
 from sessions_app.fleet import FAILED
 from sessions_app.fleet_watch import watch
 from sessions_app.host.decision import Act, Limits, decide
@@ -38,6 +39,8 @@ from sessions_app.whatsapp.client import Kind, WhatsApp
 
 _log = logging.getLogger(__name__)
 
+#: With nothing written and nothing heard the loop looks this many times less often.
+_CALM = 2
 #: Claims per turn of the loop, so that hosts that start together share.
 _CLAIMS = 10
 #: Sessions handed over per renewal when another host has room.
@@ -98,9 +101,12 @@ class SessionHost:
         self._renew()
         self._watchdog.start()
         _log.info("Session host %s is ready for %d sessions (process %d)", self.name, self.capacity, os.getpid())
+        every = settings.HOST_POLL.total_seconds()
+        poll, woken = Poll(_CALM * every), True
         while not self._stopping.is_set():
-            self._turn()
-            self._wake.wait(settings.HOST_POLL.total_seconds())
+            if poll.due() or woken:
+                self._turn()
+            woken = self._wake.wait(every)
             self._wake.clear()
         self._shut_down(writer)
         for pool in (starts, steps):
