@@ -2,10 +2,10 @@
 
     python bench/storm.py --sessions 100 --hosts 2
 
-The real client library against the simulator in a process of its own; web, cluster and dispatcher run too, with the settings of
-production. Prints one JSON line: `recovered` sessions, `seconds_to_all` (from the cut to the last log-in WhatsApp
-accepted), `double_live` devices that ever had two sockets at once, `attempts_per_session_max`, `memory_mb_total` (PSS
-of all our processes, the simulator not counted) and that of each kind of process.
+The real client library against the simulator in a process of its own; web, cluster and dispatcher run too, with the
+settings of production. Prints one JSON line: `recovered` sessions, `seconds_to_all` (from the cut to the last log-in
+WhatsApp accepted), `double_live` devices that ever had two sockets at once, `attempts_per_session_max`,
+`memory_mb_total` (PSS of all our processes, the simulator not counted) and that of each kind of process.
 """
 
 from __future__ import annotations
