@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.utils import translation
 
+from tests.database import Database
 from tests.installation import installation, sim
 
 __all__ = ["installation", "sim"]
@@ -25,3 +27,11 @@ def _in_english() -> Iterator[None]:
     """A test that asked for another language leaves it active on its thread."""
     with translation.override("en"):
         yield
+
+
+@pytest.fixture
+def another_database(tmp_path: Path) -> Iterator[Database]:
+    """A database that is not the run's own, and empty."""
+    database = Database(tmp_path)
+    yield database
+    database.drop()

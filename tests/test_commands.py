@@ -18,6 +18,7 @@ from django.core.management.base import CommandError
 
 from accounts.models import Account
 from sessions_app.models import Session, SessionCommand
+from tests.database import Database
 from tests.installation import ROOT, Installation, answers, free_port, fresh, wait_for
 from tests.wasim import Wasim
 from waserver.processes import still_running
@@ -79,9 +80,9 @@ def test_a_proxy_is_stored_encrypted_and_shown_without_its_password(capsys: pyte
         assert "hidden" not in cursor.fetchone()[0]
 
 
-def test_a_database_that_is_not_migrated_is_one_sentence(tmp_path: Path) -> None:
+def test_a_database_that_is_not_migrated_is_one_sentence(tmp_path: Path, another_database: Database) -> None:
     for command in (["accounts", "list"], ["sessions", "list"], ["run_session_host"]):
-        answer = run(*command, VAR_DIR=str(tmp_path))
+        answer = run(*command, VAR_DIR=str(tmp_path), DATABASE_URL=another_database.url)
         assert is_one_sentence(answer), answer.stderr
         assert "migrate" in answer.stderr
 
@@ -110,9 +111,13 @@ def test_a_port_in_use_is_one_sentence_that_names_the_process(tmp_path: Path) ->
 
 
 @pytest.mark.timeout(120)
-def test_the_server_starts_tells_the_password_once_and_ends_with_all_its_children(tmp_path: Path) -> None:
+def test_the_server_starts_tells_the_password_once_and_ends_with_all_its_children(
+    tmp_path: Path, another_database: Database
+) -> None:
     port = free_port()
     environment = {**os.environ, "VAR_DIR": str(tmp_path / "with space %"), "PORT": str(port)}
+    if another_database.url.startswith("mysql"):
+        environment["DATABASE_URL"] = another_database.url
 
     def start(log: Path) -> subprocess.Popen[bytes]:
         with log.open("wb") as out:

@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 
+from tests.database import Database
 from tests.installation import Installation, Program, wait_for
 from tests.test_restore import KEY, Place
 from tests.wasim import Wasim
@@ -18,7 +19,7 @@ _numbers = count(4_915_300_000_001)
 
 
 def test_backed_up_while_connected_deleted_and_restored_all_connect_without_a_scan(
-    installation: Installation, sim: Wasim
+    installation: Installation, sim: Wasim, another_database: Database
 ) -> None:
     numbers = [str(next(_numbers)) for _ in range(3)]
     for n in numbers:
@@ -30,7 +31,7 @@ def test_backed_up_while_connected_deleted_and_restored_all_connect_without_a_sc
     assert json.loads(made.stdout)["stores"] == 3, made.stderr
 
     # A machine that has never seen them.
-    installation.environment |= {"VAR_DIR": str(var), "DATABASE_URL": f"sqlite:///{var}/waserver.sqlite3"}
+    installation.environment |= {"VAR_DIR": str(var), "DATABASE_URL": another_database.url}
     installation.environment.pop("SECRET_KEY")
     place.environment = installation.environment
     place.manage("backup", "restore", "--yes")
@@ -40,6 +41,7 @@ def test_backed_up_while_connected_deleted_and_restored_all_connect_without_a_sc
     place.manage("backup", "create", "--reason", "connected")
     first.stop()
     shutil.rmtree(var)
+    another_database.empty()
     place.manage("backup", "restore", "--yes")
     second = host(installation, place, numbers, sim, logins=2)
     assert "waserver is running" in place.run("backup", "restore", "--yes").stderr

@@ -15,6 +15,7 @@ from django.urls import reverse
 
 from accounts.models import Account
 from tests import translations
+from tests.database import Database
 from tests.installation import ROOT
 
 
@@ -63,9 +64,9 @@ def test_a_page_follows_the_browser_and_the_users_own_choice(client: Client) -> 
     assert indonesian in client.get(page, HTTP_ACCEPT_LANGUAGE="en").content.decode()
 
 
-def test_a_command_speaks_the_language_of_the_server(tmp_path: Path) -> None:
+def test_a_command_speaks_the_language_of_the_server(tmp_path: Path, another_database: Database) -> None:
     answer = subprocess.run(
         [sys.executable, "manage.py", "accounts", "list"], cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "VAR_DIR": str(tmp_path), "LANGUAGE_CODE": "id"},
+        env={**os.environ, "VAR_DIR": str(tmp_path), "LANGUAGE_CODE": "id", "DATABASE_URL": another_database.url},
     )  # fmt: skip
     assert "Basis data belum disiapkan" in answer.stderr

@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
-from messaging.api.problems import CONTENT_TYPE, problem, refusal
+from messaging.api.problems import CONTENT_TYPE, failed, problem
 from messaging.errors import Refused
 
 #: What begins so is for programs.
@@ -55,7 +55,7 @@ def answer(request: HttpRequest) -> HttpResponseBase:
     except Resolver404:
         told = problem(Refused("not_found"))
     except Exception as error:  # noqa: BLE001 - the edge: what ninja did not catch
-        told = problem(refusal(error))
+        told = failed(request, error)
     code = _CODES.get(told.status_code)
     if code is not None and not told.headers.get("Content-Type", "").startswith((CONTENT_TYPE, "application/json")):
         allow = told.headers.get("Allow")

@@ -87,19 +87,24 @@ def refusal(error: BaseException) -> Refused:
     return Refused("internal_error")
 
 
+def failed(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Return the answer to a request that ended with an exception; what is a fault of ours is logged."""
+    refused = refusal(error)
+    if refused.code in ("internal_error", "database_busy"):
+        # The message of a database error may quote what was stored: only its type is written.
+        shown = type(error).__name__ if isinstance(error, DatabaseError) else error
+        _log.error("%s %s failed: %s", request.method, request.path, shown,
+                   exc_info=None if isinstance(error, DatabaseError) else error)  # fmt: skip
+    return problem(refused)
+
+
 def install(api: NinjaAPI) -> None:
     """Have an API answer every exception with problem details."""
 
     @api.exception_handler(Exception)
     def handle(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
         assert isinstance(error, Exception)
-        refused = refusal(error)
-        if refused.code in ("internal_error", "database_busy"):
-            # The message of a database error may quote what was stored: only its type is written.
-            shown = type(error).__name__ if isinstance(error, DatabaseError) else error
-            _log.error("%s %s failed: %s", request.method, request.path, shown,
-                       exc_info=not isinstance(error, DatabaseError))  # fmt: skip
-        return problem(refused)
+        return failed(request, error)
 
     for known in (Refused, RequestInvalid, ValidationError, Http404, HttpError):
         api.add_exception_handler(known, handle)
