@@ -9,10 +9,13 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import transaction
 
+from accounts.pause import PATIENCE, Pause
+
 _log = logging.getLogger(__name__)
 
 CHANNEL = "waserver:outbox"
 _client: object = None
+_pause = Pause()
 
 
 def queued() -> None:
@@ -31,11 +34,14 @@ def _publish() -> None:
     global _client
     import redis
 
+    if not _pause.over:
+        return
     try:
         if _client is None:
-            _client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+            _client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
         _client.publish(CHANNEL, b"1")  # type: ignore[attr-defined]
     except redis.RedisError:
+        _pause.begin()
         _log.warning("Could not send a hint to the hosts", exc_info=True)
 
 

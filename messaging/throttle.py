@@ -1,15 +1,23 @@
 """How often something may happen: counted in the cache, in windows of fixed length.
 
 With Redis the cache is shared by all processes. Without it each process counts for itself; the web process, which is
-the one that asks, is a single process then.
+the one that asks, is a single process then. While Redis does not answer nothing is refused: a message that is let in
+is worth more than a limit.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
 from django.core.cache import cache
+from redis.exceptions import RedisError
+
+from accounts.pause import Pause
+
+_log = logging.getLogger(__name__)
+_pause = Pause()
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,13 @@ def _quota(name: str, who: object, limit: int, window: int, count: int) -> Quota
     now = time.time()
     number, into = divmod(now, window)
     key = f"throttle:{name}:{who}:{int(number)}"
-    used = _count(key, window) if count else cache.get(key, 0) + 1
+    used = 1
+    if _pause.over:
+        try:
+            used = _count(key, window) if count else cache.get(key, 0) + 1
+        except (OSError, RedisError):
+            _pause.begin()
+            _log.warning("Requests cannot be counted: the cache does not answer. They are let pass", exc_info=True)
     return Quota(name, limit, window, limit - used, max(1, round(window - into)))
 
 

@@ -9,10 +9,13 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import transaction
 
+from accounts.pause import PATIENCE, Pause
+
 _log = logging.getLogger(__name__)
 
 #: The group every watching web process is in.
 GROUP = "sessions"
+_pause = Pause()
 
 
 def announce(*ids: int) -> None:
@@ -31,9 +34,10 @@ def _send(ids: tuple[int, ...]) -> None:
         for session_id in ids:
             await layer.group_send(GROUP, {"type": "session.changed", "id": session_id})
 
+    if not _pause.over:
+        return
     try:
-        asyncio.run(send())
-    except RuntimeError:  # inside an event loop: a view that is async
-        asyncio.get_running_loop().create_task(send())
+        asyncio.run(asyncio.wait_for(send(), PATIENCE))
     except Exception:  # noqa: BLE001 - a hint only; the timer reads the row anyway
+        _pause.begin()
         _log.warning("Could not send a change hint", exc_info=True)

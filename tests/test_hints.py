@@ -12,6 +12,7 @@ import pytest
 from django.db import transaction
 from redis import Redis, RedisError
 
+from accounts.pause import Pause
 from messaging import hints
 from tests.installation import free_port, wait_for
 
@@ -37,6 +38,7 @@ def redis(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         settings.REDIS_URL = f"redis://127.0.0.1:{port}/0"
         monkeypatch.setattr(hints, "_client", None)
+        monkeypatch.setattr(hints, "_pause", Pause())
         wait_for(lambda: answers(settings.REDIS_URL))
         yield
         server.terminate()
@@ -58,4 +60,5 @@ def test_a_hint_wakes_a_host_once_the_message_is_committed(redis: None, settings
 def test_a_hint_that_cannot_be_sent_holds_nothing_up(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{free_port()}/0"
     monkeypatch.setattr(hints, "_client", None)
+    monkeypatch.setattr(hints, "_pause", Pause())
     hints.queued()
