@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.stage import ROOT, Stage, arguments, memory_mb
+from bench.stage import PRODUCTION, ROOT, Stage, arguments, memory_mb
 
 if TYPE_CHECKING:
     from tests.installation import Installation
@@ -82,8 +82,7 @@ def main() -> None:
         stage.end_simulator()
         with simulator(stage.folder / "wasim") as (variables, sim):
             capacity = max(50, math.ceil(chosen.sessions / chosen.hosts) + 5)
-            installation.environment |= {**variables, "RETRY_TIME_SCALE": "1", "RECONNECT_GRACE": "8",
-                                         "HOST_CAPACITY": str(capacity)}  # fmt: skip
+            installation.environment |= {**variables, **PRODUCTION, "HOST_CAPACITY": str(capacity)}
             stage.tell(sessions=chosen.sessions, hosts=chosen.hosts, **storm(stage, installation, sim, chosen))
 
 
