@@ -43,9 +43,9 @@ test-slow: dev
 e2e: dev
 	$(PY) -m pytest -s -m browser tests
 
-# Every measurement, about half an hour; writes docs/benchmarks.md.
+# Every measurement, about an hour; writes docs/benchmarks.md. With LONG=1 memory is watched for over an hour more.
 bench: dev
-	$(PY) bench/everything.py
+	$(PY) bench/everything.py $(if $(LONG),--long)
 
 scale: dev
 	$(PY) -m pytest -s -m slow tests/test_scale.py

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import multiprocessing
+import statistics
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -84,3 +90,28 @@ def log_in() -> str:
     login[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
     login.save()
     return str(login.session_key)
+
+
+@contextmanager
+def elsewhere(function: Callable[..., Any], *arguments: Any) -> Iterator[Future[Any]]:
+    """Run a function in a process of its own, so that its work is not counted as ours; give what will have its result.
+
+    Left once it has ended.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool.submit(function, *arguments)
+
+
+def at_once(callers: int, one: Callable[[int], None]) -> tuple[float, float]:
+    """Run `one(n)` on a thread for each caller; return when they began and ended. Raises what one of them raised."""
+    began = time.time()
+    with ThreadPoolExecutor(callers) as pool:
+        list(pool.map(one, range(callers)))
+    return began, time.time()
+
+
+def percentile(seconds: list[float], percent: int) -> float | None:
+    """Return a percentile in milliseconds; None of less than two."""
+    if len(seconds) < 2:
+        return None
+    return round(statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1] * 1000, 1)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.callers import log_in
 from bench.stage import Stage, arguments, memory_mb
 
 _PAGE = 25  # sessions on a page of the list
@@ -82,23 +83,15 @@ def main() -> None:
     options.add_argument("--changes", type=int, default=20, help="changes, one after the other")
     chosen = options.parse_args()
     with Stage(chosen) as stage:
-        from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-        from django.contrib.auth.models import User
-        from django.contrib.sessions.backends.db import SessionStore
-
         from accounts.models import Account
 
         ids = [Account.objects.create(label=f"Account {n}").session.pk for n in range(_PAGE)]
-        user = User.objects.create_superuser("bench", password="for benches only")
-        login = SessionStore()
-        login[SESSION_KEY], login[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
-        login[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-        login.save()
+        cookie = log_in()
         installation = stage.installation()
         address = installation.start_web().replace("http", "ws") + "/ws/sessions/"
         web = installation.programs["web"].pid
         alone = memory_mb([web])
-        took = asyncio.run(measure(address, str(login.session_key), ids, chosen.browsers, chosen.changes))
+        took = asyncio.run(measure(address, cookie, ids, chosen.browsers, chosen.changes))
         stage.tell(browsers=chosen.browsers, changes=chosen.changes, median_s=round(statistics.median(took), 3),
                    p99_s=round(statistics.quantiles(took, n=100)[98], 3), worst_s=round(max(took), 3),
                    web_mb=alone, web_mb_with_browsers=memory_mb([web]))  # fmt: skip

@@ -11,23 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
-import multiprocessing
 import random
-import statistics
 import sys
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.callers import Letter, at_once, elsewhere, percentile, program
 from bench.stage import Stage, arguments, cpu_seconds
 
 if TYPE_CHECKING:
@@ -36,58 +32,32 @@ if TYPE_CHECKING:
 _FIRST = 6_281_200_100_000
 
 
-@dataclass(frozen=True)
-class Letter:
-    """One message to send; its text is unique."""
+def call(address: str, key: str, letters: list[Letter], callers: int) -> tuple[list[float], int, float, float]:
+    """Send everything with so many callers at once; return seconds per request, repeats, when it began and ended."""
+    waiting, took, repeats = deque(letters), [], 0
 
-    account_id: int
-    to: str
-    text: str
-
-
-def call(address: str, key: str, letters: list[Letter], callers: int, result: Any) -> None:
-    """Send everything with so many callers at once; in a process of its own. Puts [seconds per request], repeats."""
-    waiting, took, repeats = list(reversed(letters)), [], 0
-    lock = threading.Lock()
-    where = urlsplit(address)
-
-    def one() -> None:
+    def one(_number: int) -> None:
         nonlocal repeats
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
-        while True:
-            with lock:
-                if not waiting:
-                    break
-                letter = waiting.pop()
-            body = json.dumps({"account_id": letter.account_id, "to": letter.to, "kind": "text", "text": letter.text})
-            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json",
-                       "Idempotency-Key": letter.text}  # fmt: skip
-            for _attempt in range(200):
-                began = time.monotonic()
-                try:
-                    connection.request("POST", "/api/v1/messages", body, headers)
-                    answer = connection.getresponse()
-                    answer.read()
-                    if answer.status == 202:
-                        took.append(time.monotonic() - began)
-                        break
-                    if answer.status < 500:
-                        raise RuntimeError(f"refused with {answer.status}")
-                except (OSError, http.client.HTTPException):
-                    connection.close()
-                repeats += 1
-                time.sleep(0.2)
-            else:
-                raise RuntimeError("never accepted")
-        connection.close()
+        caller = program(address, key)
+        with contextlib.suppress(IndexError):  # all are sent
+            while True:
+                request = waiting.popleft().request
+                for _attempt in range(200):
+                    with contextlib.suppress(OSError, http.client.HTTPException):
+                        status, seconds = caller.ask(request)
+                        if status == request.expected:
+                            took.append(seconds)
+                            break
+                        if status < 500:
+                            raise RuntimeError(f"refused with {status}")
+                    repeats += 1
+                    time.sleep(0.2)
+                else:
+                    raise RuntimeError("never accepted")
+        caller.close()
 
-    threads = [threading.Thread(target=one) for _ in range(callers)]
-    began = time.time()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    result.put((took, repeats, began, time.time()))
+    began, ended = at_once(callers, one)
+    return took, repeats, began, ended
 
 
 class Killer(threading.Thread):
@@ -199,15 +169,10 @@ def measure(stage: Stage, chosen: Any) -> dict[str, Any]:
     pids = {name: program.pid for name, program in installation.programs.items()}
     before = {name: cpu_seconds([pid]) for name, pid in pids.items()}
     stage.progress("sending")
-    result: Any = multiprocessing.get_context("spawn").Queue()
-    caller = multiprocessing.get_context("spawn").Process(
-        target=call, args=(address, secret, letters, chosen.callers, result), daemon=True
-    )
     killer = Killer(installation, port, chosen.kills, chosen.seed)
-    caller.start()
-    killer.start()
-    took, repeats, began, ended = result.get(timeout=chosen.patience)
-    caller.join(30)
+    with elsewhere(call, address, secret, letters, chosen.callers) as sending:
+        killer.start()
+        took, repeats, began, ended = sending.result(chosen.patience)
     killer.join(chosen.patience)
     stage.progress("waiting for the rest")
     quiet = settled(time.monotonic() + chosen.patience)
@@ -225,7 +190,7 @@ def measure(stage: Stage, chosen: Any) -> dict[str, Any]:
 def accepted(took: list[float], began: float, ended: float) -> dict[str, Any]:
     """Return how fast requests were answered."""
     return {"accepted_per_s": round(len(took) / (ended - began), 1),
-            "p95_accept_ms": round(statistics.quantiles(took, n=20)[18] * 1000, 1)}  # fmt: skip
+            "p95_accept_ms": percentile(took, 95)}  # fmt: skip
 
 
 def arrived(began: float) -> dict[str, Any]:
@@ -244,7 +209,7 @@ def arrived(began: float) -> dict[str, Any]:
     sent = [row.sent_at.timestamp() for row in out.values() if row.sent_at is not None]
     return {
         "sent_per_s": round(len(sent) / (max(sent) - began), 1) if sent else 0,
-        "p95_end_to_end_ms": round(statistics.quantiles(delays, n=20)[18] * 1000, 1) if len(delays) > 1 else None,
+        "p95_end_to_end_ms": percentile(delays, 95),
         "lost": len(lost), "duplicated": sum(n - 1 for n in seen.values()),
         "states": dict(Counter(row.state for row in out.values())), "stored": len(out),
     }  # fmt: skip

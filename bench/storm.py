@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -88,11 +88,6 @@ def main() -> None:
 
 def storm(stage: Stage, installation: Installation, sim: WasimClient, chosen: Any) -> dict[str, Any]:
     """Return the figures."""
-    from sessions_app.models import Session
-
-    def connected() -> int:
-        return Session.objects.filter(state="connected").count()
-
     installation.start_web()
     installation.start("cluster", "manage.py", "qcluster")
     installation.start("dispatcher", "manage.py", "run_dispatcher")
@@ -100,7 +95,7 @@ def storm(stage: Stage, installation: Installation, sim: WasimClient, chosen: An
         installation.start_host(f"host-{n + 1}")
     stage.progress(f"connecting them on {chosen.hosts} hosts")
     began = time.monotonic()
-    _until(lambda: connected() == chosen.sessions)
+    until(lambda: connected() == chosen.sessions)
     started = time.monotonic() - began
     time.sleep(3)
     before = {jid: device["logins"] for jid, device in sim.devices.items()}
@@ -112,8 +107,8 @@ def storm(stage: Stage, installation: Installation, sim: WasimClient, chosen: An
         return {jid: max(device["login_times"]) for jid, device in sim.devices.items()
                 if jid in before and device["live_sockets"] and max(device["login_times"]) > cut}  # fmt: skip
 
-    _until(lambda: len(back()) >= chosen.sessions, pause=0.5, strict=False)
-    _until(lambda: connected() == chosen.sessions, strict=False)
+    until(lambda: len(back()) >= chosen.sessions, pause=0.5, strict=False)
+    until(lambda: connected() == chosen.sessions, strict=False)
     last, devices = back(), sim.devices
     ours = [device for jid, device in devices.items() if jid in before and device["login_times"]]
     memory = {name: memory_mb([program.pid]) for name, program in installation.programs.items()}
@@ -126,10 +121,18 @@ def storm(stage: Stage, installation: Installation, sim: WasimClient, chosen: An
     }  # fmt: skip
 
 
-def _until(what: Any, pause: float = 0.1, strict: bool = True) -> None:
-    until = time.monotonic() + _PATIENCE
+def connected() -> int:
+    """Return how many sessions are connected."""
+    from sessions_app.models import Session
+
+    return Session.objects.filter(state="connected").count()
+
+
+def until(what: Callable[[], object], pause: float = 0.1, strict: bool = True) -> None:
+    """Wait for something to be true. Ends the bench when it does not happen, or returns all the same."""
+    deadline = time.monotonic() + _PATIENCE
     while not what():
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             if strict:
                 raise SystemExit(f"It did not happen within {_PATIENCE:.0f} s.")
             return

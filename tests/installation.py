@@ -106,12 +106,13 @@ class Installation:
         """Start a session host."""
         return self.start(name, "manage.py", "run_session_host", "--name", name, **environment)
 
-    def start_web(self) -> str:
-        """Start the web process; return its address once it answers."""
+    def start_web(self, wait: bool = True) -> str:
+        """Start the web process; return its address once it answers, or at once."""
         port = free_port()
         self.start("web", "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "waserver.asgi:application")
         address = f"http://127.0.0.1:{port}"
-        wait_for(lambda: answers(f"{address}/admin/login/"), 30, self.log("web"))
+        if wait:
+            wait_for(lambda: answers(f"{address}/admin/login/"), 30, self.log("web"))
         return address
 
     def manage(self, *command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
