@@ -1,4 +1,4 @@
-"""Messages, keys, webhooks, bulk sends and rules in the admin."""
+"""Messages, keys and rules in the admin."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session as Login
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Account, ApiKey
 from messaging.kinds import Kind
-from messaging.models import Bulk, Chat, Delivery, DeliveryState, Event, EventKind, Media, Message, WebhookEndpoint
+from messaging.models import Chat, Media, Message
 from messaging.states import MessageState
 from tests.test_webhooks import connected
 
@@ -132,82 +131,6 @@ def test_a_person_sends_again_only_with_the_permission(client: Client, admin_cli
     act(admin_client, "messaging_message", "cancel", message)
     message.refresh_from_db()
     assert message.state == MessageState.CANCELLED
-
-
-# -- webhooks
-
-
-def test_a_webhook_shows_its_secret_once(admin_client: Client) -> None:
-    fields = {"url": "https://8.8.8.8/hook", "events": ["message.received"]}
-    page = admin_client.post(reverse("admin:messaging_webhookendpoint_add"), fields)
-    endpoint = WebhookEndpoint.objects.get()
-    assert endpoint.secret in page.content.decode()
-    changed = admin_client.get(reverse("admin:messaging_webhookendpoint_change", args=[endpoint.pk])).content.decode()
-    assert endpoint.secret not in changed
-    rotated = act(admin_client, "messaging_webhookendpoint", "rotate", endpoint).content.decode()
-    fresh = WebhookEndpoint.objects.get()
-    assert fresh.secret != endpoint.secret
-    assert fresh.secret in rotated
-
-
-@pytest.mark.parametrize("url", ["http://8.8.8.8/", "https://127.0.0.1/", "https://169.254.169.254/", "x"])
-def test_a_webhook_to_a_private_address_is_refused(admin_client: Client, url: str) -> None:
-    page = admin_client.post(reverse("admin:messaging_webhookendpoint_add"), {"url": url})
-    assert page.context["adminform"].form.errors["url"]
-    assert WebhookEndpoint.objects.count() == 0
-
-
-def test_webhooks_are_tested_disabled_enabled_and_replayed(admin_client: Client, account: Account) -> None:
-    endpoint, model = WebhookEndpoint.objects.create(url="https://8.8.8.8/"), "messaging_webhookendpoint"
-    act(admin_client, model, "test", endpoint)
-    assert Delivery.objects.get().event.kind == EventKind.TEST
-    act(admin_client, model, "disable", endpoint)
-    endpoint.refresh_from_db()
-    assert "admin" in endpoint.disabled_reason
-    act(admin_client, model, "enable", endpoint)
-    endpoint.refresh_from_db()
-    assert endpoint.disabled_at is None
-    Delivery.objects.update(state=DeliveryState.DEAD)
-    act(admin_client, model, "replay_dead", endpoint)
-    act(admin_client, "messaging_delivery", "replay_chosen", *Delivery.objects.all())
-    assert Delivery.objects.filter(state=DeliveryState.PENDING, replay=True).count() == 2
-    assert Event.objects.count() == 1
-
-
-# -- bulk sends
-
-
-PEOPLE = b"phone,name\n0812-0000-0001,Siti\n12,Budi\n"
-
-
-def begin(client: Client, account: Account, data: bytes = PEOPLE, **more: str) -> Any:
-    fields = {"account": account.pk, "name": "News", "text": "Hi {{name}}", "file": SimpleUploadedFile("a.csv", data)}
-    return client.post(reverse("admin:messaging_bulk_add"), fields | more)
-
-
-def test_a_bulk_send_is_begun_from_a_file_and_shows_its_results(admin_client: Client, account: Account) -> None:
-    assert begin(admin_client, account).status_code == 302
-    bulk = Bulk.objects.get()
-    assert (bulk.created_by, bulk.progress()) == ("admin", {"total": 2, "waiting": 1, "refused": 1})
-    page = admin_client.get(reverse("admin:messaging_bulk_change", args=[bulk.pk])).content.decode()
-    assert "not a phone number" in page
-    listed = admin_client.get(reverse("admin:messaging_bulk_changelist")).content.decode()
-    assert '<progress max="2" value="1">' in listed
-    for action, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
-        act(admin_client, "messaging_bulk", action, bulk)
-        bulk.refresh_from_db()
-        assert bulk.state == state
-
-
-def test_a_bulk_send_that_could_serve_nobody_is_refused_beside_its_field(
-    admin_client: Client, account: Account
-) -> None:
-    for changes, field in (({"data": b"name\nSiti\n"}, "file"), ({"text": "{Hi"}, "text")):
-        page = begin(admin_client, account, **changes)  # type: ignore[arg-type]
-        assert page.context["adminform"].form.errors[field]
-    Account.objects.update(desired="offline")
-    assert begin(admin_client, account).context["adminform"].form.errors["account"]
-    assert Bulk.objects.count() == 0
 
 
 # -- rules

@@ -116,6 +116,11 @@ def script(request: HttpRequest) -> str:
     return static("waserver/policy.js")
 
 
+def labels(request: HttpRequest) -> str:
+    """Return the address of what gives unfold's choosers a name for screen readers."""
+    return static("waserver/labels.js")
+
+
 def no_inline_colours(request: HttpRequest) -> dict[str, dict[str, str]]:
     """Return nothing for unfold to write into the page."""
     return {}

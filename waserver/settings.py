@@ -331,7 +331,7 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": ["waserver.navigation.colours", "waserver.navigation.stylesheet"],
-    "SCRIPTS": ["waserver.navigation.script"],
+    "SCRIPTS": ["waserver.navigation.script", "waserver.navigation.labels"],
     "COLORS": "waserver.navigation.no_inline_colours",
     "LOGIN": {"form": "waserver.two_factor.LogInForm"},
     "SHOW_LANGUAGES": True,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import messages
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as lazy
@@ -28,6 +30,12 @@ def badge(state: str) -> SafeString:
     """Return a coloured badge with its word."""
     label, colour = BADGES[state]
     return mark_safe(render_to_string("messaging/badge.html", {"label": label, "colour": colour}))  # noqa: S308
+
+
+def tell(request: HttpRequest, words: str, count: int) -> None:
+    """Say how many of something it was; that it was nothing is no success."""
+    say = messages.success if count else messages.warning
+    say(request, words % {"count": count})
 
 
 class Media:

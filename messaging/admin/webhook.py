@@ -1,26 +1,37 @@
-"""Webhooks and their deliveries."""
+"""Webhooks: made, tested, switched off, and told again what they missed."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import display
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from messaging import outgoing
 from messaging.admin import shown
-from messaging.errors import Refused
+from messaging.admin.delivery import REPLAY
+from messaging.admin.replay import RangeForm
+from messaging.errors import Refused, sentence
 from messaging.models import Delivery, DeliveryState, EventKind, WebhookEndpoint
-from sessions_app.admin.rows import ReadOnlyAdmin
 from sessions_app.explanations import moment
+
+#: Deliveries on the page of a webhook.
+_RECENT = 10
 
 
 class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -54,6 +65,9 @@ class WebhookAdmin(ModelAdmin):  # type: ignore[misc]
     search_fields = ["url", "description"]
     list_select_related = ["account"]
     autocomplete_fields = ["account"]
+    change_form_outer_before_template = "messaging/endpoint.html"
+    change_form_outer_after_template = "messaging/recent.html"
+    warn_unsaved_form = True  # its page has other buttons than “Save”
     actions = ["test", "enable", "disable", "rotate", "replay_dead"]
     Media = shown.Media
 
@@ -88,12 +102,79 @@ class WebhookAdmin(ModelAdmin):  # type: ignore[misc]
         answer["Cache-Control"] = "no-store"
         return answer
 
+    # -- the page of one webhook
+
+    def changeform_view(self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
+                        extra_context: dict[str, Any] | None = None) -> Any:  # fmt: skip
+        extra = dict(extra_context or {})
+        endpoint = self.get_object(request, object_id) if object_id else None
+        if endpoint is not None:
+            recent = endpoint.deliveries.select_related("event")[:_RECENT]
+            extra |= {
+                "endpoint": endpoint, "badge": self.status(endpoint), "why": self.why(endpoint), "form": RangeForm(),
+                "waiting": endpoint.deliveries.filter(state=DeliveryState.PENDING).count(),
+                "recent": [(delivery, shown.badge(delivery.state), moment(delivery.created_at)) for delivery in recent],
+                "may_test": self.has_change_permission(request, endpoint), "may_replay": request.user.has_perm(REPLAY),
+                "zone": timezone.get_current_timezone_name(),
+            }  # fmt: skip
+        return super().changeform_view(request, object_id, form_url, extra)
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path("<int:pk>/test/", self.admin_site.admin_view(self.test_view), name="webhook_test"),
+            path("<int:pk>/replay/", self.admin_site.admin_view(self.replay_view), name="webhook_replay"),
+        ]
+        return own + super().get_urls()  # type: ignore[no-any-return]
+
+    def test_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Queue a test to this one."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        endpoint = get_object_or_404(WebhookEndpoint, pk=pk)
+        if not self.has_change_permission(request, endpoint):
+            raise PermissionDenied
+        if endpoint.disabled_at is not None:
+            messages.error(request, sentence("webhook_disabled"))
+        else:
+            endpoint.send_test()
+            messages.success(request, _("A test is on its way: see the deliveries below."))
+        return HttpResponseRedirect(_page(pk))
+
+    def replay_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Say how many events a time range has for this webhook; send them again when that is confirmed (POST)."""
+        endpoint = get_object_or_404(WebhookEndpoint.objects.select_related("account"), pk=pk)
+        if not (self.has_view_permission(request, endpoint) and request.user.has_perm(REPLAY)):
+            raise PermissionDenied
+        form = RangeForm(request.POST or request.GET or None)
+        context = {
+            **self.admin_site.each_context(request), "media": self.media, "title": _("Send a time range again"),
+            "endpoint": endpoint, "form": form, "zone": timezone.get_current_timezone_name(),
+        }  # fmt: skip
+        if form.is_valid():
+            since, until = form.cleaned_data["since"], form.cleaned_data["until"]
+            if request.method == "POST":
+                count = endpoint.replay(form.events)
+                said = ngettext(
+                    "%(count)d event from %(since)s to %(until)s is queued again.",
+                    "%(count)d events from %(since)s to %(until)s are queued again.", count,
+                ) % {"count": count, "since": moment(since), "until": moment(until)}  # fmt: skip
+                self.log_change(request, endpoint, said)
+                messages.success(request, said)
+                return HttpResponseRedirect(_page(pk))
+            context |= {
+                "counted": True, "count": endpoint.wanted(form.events).count(), "since": moment(since),
+                "until": moment(until), "exactly": {"since": since.isoformat(), "until": until.isoformat()},
+            }  # fmt: skip
+        return TemplateResponse(request, "messaging/replay.html", context)
+
+    # -- several
+
     @action(description=lazy("Send a test"), permissions=["change"])
     def test(self, request: HttpRequest, endpoints: QuerySet[WebhookEndpoint]) -> None:
         active = list(endpoints.filter(disabled_at=None))
         for endpoint in active:
             endpoint.send_test()
-        messages.success(request, _("%(count)d tests are on their way; see the deliveries.") % {"count": len(active)})
+        shown.tell(request, _("%(count)d tests are on their way; see the deliveries."), len(active))
 
     @action(description=lazy("Enable"), permissions=["change"])
     def enable(self, request: HttpRequest, endpoints: QuerySet[WebhookEndpoint]) -> None:
@@ -121,42 +202,8 @@ class WebhookAdmin(ModelAdmin):  # type: ignore[misc]
         dead = list(Delivery.objects.filter(endpoint__in=endpoints, state=DeliveryState.DEAD).order_by("pk"))
         for delivery in dead:
             delivery.again()
-        messages.success(request, _("%(count)d deliveries are queued again.") % {"count": len(dead)})
+        shown.tell(request, _("%(count)d deliveries are queued again."), len(dead))
 
 
-@admin.register(Delivery)
-class DeliveryAdmin(ReadOnlyAdmin):
-    list_display = ["id", "endpoint", "event", "status", "attempts", "code", "why", "last", "next"]
-    list_filter = ["state", "endpoint", "replay"]
-    list_select_related = ["endpoint", "event"]
-    show_full_result_count = False
-    actions = ["replay_chosen"]
-    Media = shown.Media
-
-    @display(description=lazy("state"), ordering="state")
-    def status(self, delivery: Delivery) -> SafeString:
-        return shown.badge(delivery.state)
-
-    @display(description=lazy("why"))
-    def why(self, delivery: Delivery) -> str:
-        return delivery.error[:120]
-
-    @display(description=lazy("last attempt"))
-    def last(self, delivery: Delivery) -> str:
-        return moment(delivery.last_at) or "–"
-
-    @display(description=lazy("next attempt"))
-    def next(self, delivery: Delivery) -> str:
-        return moment(delivery.next_at) if delivery.state == DeliveryState.PENDING else "–"
-
-    @action(description=lazy("Send again"), permissions=["replay"])
-    def replay_chosen(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
-        finished = list(chosen.exclude(state=DeliveryState.PENDING).order_by("pk"))
-        for delivery in finished:
-            delivery.again()
-        messages.success(request, _("%(count)d deliveries are queued again.") % {"count": len(finished)})
-
-    def has_replay_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("messaging.replay_delivery")
-
-
+def _page(pk: int) -> str:
+    return reverse("admin:messaging_webhookendpoint_change", args=[pk])
