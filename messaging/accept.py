@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -18,7 +19,7 @@ from messaging.addresses import digits_of, jid_of
 from messaging.errors import Refused
 from messaging.kinds import ABOUT, MEDIA, Kind
 from messaging.models import Chat, Direction, IdempotencyKey, Media, MediaState, Message, OnUncertain
-from messaging.sniff import ENOUGH, fitting_type
+from messaging.sniff import ENOUGH, fitting_type, sniff
 from sessions_app.states import NEEDS_PAIRING, State
 
 _FARTHEST = timedelta(days=366)
@@ -167,10 +168,7 @@ def file_of(kind: Kind, given: dict[str, Any], api_key: ApiKey | None) -> Media:
         uploaded = Media.objects.filter(pk=given["id"], api_key=api_key, state=MediaState.STORED).first()
         if uploaded is None or api_key is None:
             raise Refused("media_unknown")
-        with uploaded.file.open("rb") as handle:
-            mime = fitting(kind, handle.read(ENOUGH), uploaded.mime)
-        return Media(mime=mime, name=uploaded.name, sha256=uploaded.sha256, size=uploaded.size, path=uploaded.path,
-                     api_key=api_key)  # fmt: skip
+        return copy_of(kind, uploaded)
     if sources == ["url"]:
         outgoing.check(given["url"])
         return Media(state=MediaState.WANTED, url=given["url"], kind=kind, mime=given.get("mime") or "",
@@ -179,6 +177,23 @@ def file_of(kind: Kind, given: dict[str, Any], api_key: ApiKey | None) -> Media:
     check_size(len(data))
     mime = fitting(kind, data[:ENOUGH], given.get("mime") or "")
     return Media.store(data, mime, given.get("filename") or "", api_key)
+
+
+def copy_of(kind: Kind, uploaded: Media) -> Media:
+    """Return an uploaded file as one to send: a row of its own, not yet saved. Raises Refused when it does not fit."""
+    with uploaded.file.open("rb") as handle:
+        mime = fitting(kind, handle.read(ENOUGH), uploaded.mime)
+    return Media(mime=mime, name=uploaded.name, sha256=uploaded.sha256, size=uploaded.size, path=uploaded.path,
+                 api_key=uploaded.api_key)  # fmt: skip
+
+
+def put_aside(upload: UploadedFile[Any], api_key: ApiKey | None) -> Media:
+    """Store an uploaded file, to be sent later; what is not sent within a day is deleted. Raises Refused."""
+    check_size(upload.size or 0)
+    data = upload.read()
+    declared = (upload.content_type or "").split(";")[0][:120]
+    mime = sniff(data[:ENOUGH]) or declared or "application/octet-stream"
+    return Media.store(data, mime, (upload.name or "")[:200], api_key)
 
 
 def decoded(text: str) -> bytes:

@@ -22,6 +22,8 @@ from messaging.models import Bulk, BulkRecipient, Media, RecipientState
 from messaging.templates import TemplateError, check, variables
 
 MOST = 10_000
+#: What a bulk send may be.
+KINDS = (Kind.TEXT, Kind.IMAGE, Kind.VIDEO, Kind.DOCUMENT)
 #: Longest value of a variable, and most variables of a recipient.
 _VALUE, _VARIABLES = 1000, 50
 

@@ -31,6 +31,9 @@ MEDIA = frozenset({K.IMAGE, K.VIDEO, K.AUDIO, K.VOICE, K.DOCUMENT, K.STICKER})
 #: They are about an earlier message, the `target`; a message of another kind with a target is a reply to it.
 ABOUT = frozenset({K.REACTION, K.EDIT, K.REVOKE})
 
+#: Longest text, and longest caption, in characters.
+TEXT_MAX, CAPTION_MAX = 65_536, 4_096
+
 #: Kind -> prefixes of the MIME types it may carry.
 TYPES: dict[Kind, tuple[str, ...]] = {
     K.IMAGE: ("image/jpeg", "image/png"),

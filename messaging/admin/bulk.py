@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import display
 from django.db.models import QuerySet
@@ -16,14 +17,26 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
-from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from accounts import phone
+from messaging.accept import copy_of
 from messaging.admin import shown
-from messaging.bulks import make_bulk, read_csv
+from messaging.admin.kept import KeptFileField
+from messaging.bulks import KINDS, make_bulk, read_csv
 from messaging.errors import Refused
-from messaging.kinds import Kind
-from messaging.models import Bulk, BulkRecipient
+from messaging.kinds import CAPTION_MAX, TEXT_MAX, Kind
+from messaging.models import Bulk, BulkRecipient, Media, MediaState
+from messaging.signed_urls import url_of
+
+_NAMES = {
+    Kind.TEXT: lazy("Text"), Kind.IMAGE: lazy("Picture"), Kind.VIDEO: lazy("Video"), Kind.DOCUMENT: lazy("Document"),
+}  # fmt: skip
+#: Refusal -> the field it is said beside; the others are about the account.
+_FIELDS = {
+    "csv_invalid": "file", "too_many_recipients": "file", "template_invalid": "text", "media_missing": "attachment",
+    "media_type": "attachment", "invalid_request": "kind",
+}  # fmt: skip
 
 #: Results shown on the page of a bulk send.
 _SHOWN = 200
@@ -32,13 +45,17 @@ _SHOWN = 200
 class BulkForm(forms.ModelForm):  # type: ignore[type-arg]
     """Everything is checked before the first message goes out."""
 
-    text = forms.CharField(
-        label=lazy("Text"), widget=UnfoldAdminTextareaWidget, max_length=65_536,
-        help_text=lazy("{{name}} is filled in from the column “name”; {{name|there}} has a default; {Hi|Hello} becomes "
-                       "one of its parts for each person."),
+    kind = forms.ChoiceField(
+        label=lazy("Kind"), widget=UnfoldAdminSelectWidget, choices=[(kind.value, _NAMES[kind]) for kind in KINDS],
     )  # fmt: skip
-    file = forms.FileField(
-        label=lazy("Recipients"), widget=UnfoldAdminFileFieldWidget,
+    text = forms.CharField(
+        label=lazy("Text"), widget=UnfoldAdminTextareaWidget, max_length=TEXT_MAX, required=False,
+        help_text=lazy("{{name}} is filled in from the column “name”; {{name|there}} has a default; {Hi|Hello} becomes "
+                       "one of its parts for each person. With a file it is the caption, and may be empty."),
+    )  # fmt: skip
+    attachment = KeptFileField(label=lazy("File"), required=False)
+    file = KeptFileField(
+        label=lazy("Recipients"),
         help_text=lazy("CSV in UTF-8 with a heading line and a column “phone”; other columns are variables."),
     )  # fmt: skip
 
@@ -46,22 +63,46 @@ class BulkForm(forms.ModelForm):  # type: ignore[type-arg]
         model = Bulk
         fields = ["account", "name"]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["attachment"].help_text = _(
+            "A picture is JPEG or PNG, a video MP4 or 3GPP, a document anything; at most %(limit)d MB."
+        ) % {"limit": settings.MEDIA_MAX_BYTES // 1_000_000}
+
     def clean(self) -> dict[str, Any]:
         """Make the bulk send; what is refused is said beside its field."""
         given = super().clean() or self.cleaned_data
         if self.errors:
             return given
-        content = {"text": given["text"], "mentions": [], "preview": False}
         try:
+            kind = Kind(given["kind"])
+            content, media = _content(kind, given["text"], given["attachment"])
             people = read_csv(given["file"].read())
-            self.made = make_bulk(given["account"], given["name"], Kind.TEXT, content, people, by=self.by)
+            self.made = make_bulk(given["account"], given["name"], kind, content, people, by=self.by, media=media)
         except Refused as refused:
-            where = {"csv_invalid": "file", "too_many_recipients": "file", "template_invalid": "text"}
-            self.add_error(where.get(refused.code, "account"), refused.sentence)
+            self.add_error(_FIELDS.get(refused.code, "account"), refused.sentence)
         return given
 
     by = ""
     made: Bulk
+
+
+def _content(kind: Kind, text: str, attachment: Media | None) -> tuple[dict[str, Any], Media | None]:
+    """Return what each message carries: the content, and the file not yet saved. Raises Refused as the API does."""
+    if kind is Kind.TEXT:
+        if attachment is not None:
+            raise Refused("invalid_request", _("A text carries no file: choose what the file is to be sent as."))
+        if not text:
+            raise Refused("template_invalid", _("Write the text."))
+        return {"text": text, "mentions": [], "preview": False}, None
+    if attachment is None:
+        raise Refused("media_missing", _("Choose the file to send."))
+    if len(text) > CAPTION_MAX:
+        raise Refused("template_invalid", _("A caption has at most %(most)d characters.") % {"most": CAPTION_MAX})
+    content = {"caption": text}
+    if kind is Kind.DOCUMENT:
+        content["filename"] = attachment.name
+    return content, copy_of(kind, attachment)
 
 
 class RecipientInline(TabularInline):  # type: ignore[misc]
@@ -69,6 +110,7 @@ class RecipientInline(TabularInline):  # type: ignore[misc]
     fields = readonly_fields = ["number", "status", "why"]
     extra = 0
     can_delete = False
+    hide_title = True  # it would repeat the number
     verbose_name_plural = lazy("results (the first 200)")
 
     @display(description=lazy("number"))
@@ -126,10 +168,22 @@ class BulkAdmin(ModelAdmin):  # type: ignore[misc]
         return [RecipientInline] if obj is not None else []
 
     def get_fields(self, request: HttpRequest, obj: Bulk | None = None) -> list[str]:
-        return ["account", "name", "text", "file"] if obj is None else ["account", "name", "status", "bar", "words"]
+        if obj is None:
+            return ["account", "name", "kind", "text", "attachment", "file"]
+        return ["account", "name", "status", "bar", *(["attachment"] if obj.media else []), "words"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Bulk | None = None) -> list[str]:
-        return [] if obj is None else ["status", "bar", "words"]
+        return [] if obj is None else ["status", "bar", "attachment", "words"]
+
+    @display(description=lazy("file"))
+    def attachment(self, bulk: Bulk) -> str:
+        media: Media | None = bulk.media
+        if media is None:
+            return ""
+        name = f"{_NAMES[Kind(bulk.kind)]}: {media}"
+        if media.state != MediaState.STORED:
+            return name
+        return format_html('<a class="wa-back" href="{}">{}</a>', url_of(media.pk), name)
 
     @display(description=lazy("text"))
     def words(self, bulk: Bulk) -> str:

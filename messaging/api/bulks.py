@@ -16,13 +16,15 @@ from messaging.api.auth import READ, SEND, account_of, key_of, reachable_account
 from messaging.api.paging import Cursor, Id, Limit, Page, page
 from messaging.api.problems import documented
 from messaging.api.schemas import Caption, Clean, In, MediaIn, Name, Number, Text, Time
-from messaging.bulks import MOST, Person, make_bulk, read_csv
+from messaging.bulks import KINDS, MOST, Person, make_bulk, read_csv
 from messaging.errors import Refused
 from messaging.kinds import Kind
 from messaging.models import Bulk, BulkRecipient, RecipientState
 
 router = Router(tags=["bulk sends"])
 
+BulkKind = Literal["text", "image", "video", "document"]
+assert BulkKind.__args__ == KINDS  # type: ignore[attr-defined]
 Value = Annotated[str, Field(max_length=1000), Clean]
 
 
@@ -38,7 +40,7 @@ class BulkIn(In):
 
     account_id: Id
     name: Name
-    kind: Literal["text", "image", "video", "document"] = "text"
+    kind: BulkKind = "text"
     text: Annotated[Text | None, Field(examples=["{Hi|Hello} {{name}}, your order is ready."])] = None
     caption: Caption = ""
     media: MediaIn | None = None

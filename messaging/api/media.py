@@ -11,7 +11,7 @@ from ninja import File, Router, Status
 from ninja.files import UploadedFile
 from pydantic import Field
 
-from messaging.accept import check_size
+from messaging.accept import put_aside
 from messaging.api.auth import SEND, key_of
 from messaging.api.problems import documented
 from messaging.api.schemas import MediaOut
@@ -19,7 +19,6 @@ from messaging.errors import Refused
 from messaging.models import Media, MediaState
 from messaging.rendering import media_body
 from messaging.signed_urls import media_of, signed
-from messaging.sniff import ENOUGH, sniff
 
 router = Router(tags=["media"])
 
@@ -32,11 +31,7 @@ def upload(
     request: HttpRequest, file: Annotated[UploadedFile, File(description="The file, as multipart/form-data.")]
 ) -> Any:  # fmt: skip
     """Send it with a message by its `id`; only the key that uploaded it can."""
-    check_size(file.size or 0)
-    data = file.read()
-    declared = (file.content_type or "").split(";")[0][:120]
-    mime = sniff(data[:ENOUGH]) or declared or "application/octet-stream"
-    return Status(201, signed(media_body(Media.store(data, mime, (file.name or "")[:200], key_of(request)))))
+    return Status(201, signed(media_body(put_aside(file, key_of(request)))))
 
 
 @router.get("/media/{token}", auth=None, response={200: bytes, **documented(410)}, summary="Download a file",

@@ -10,9 +10,7 @@ from ninja import Field, Schema
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, StrictBool
 
 from messaging.api.paging import Id
-
-#: Longest text WhatsApp takes.
-TEXT_MAX = 65_536
+from messaging.kinds import CAPTION_MAX, TEXT_MAX
 
 
 def _clean(text: str) -> str:
@@ -38,7 +36,7 @@ Clean = AfterValidator(_clean)
 Visible = AfterValidator(_visible)
 Time = Annotated[AwareDatetime, AfterValidator(_sane), Field(examples=["2030-01-01T09:00:00+07:00"])]
 Text = Annotated[str, Field(max_length=TEXT_MAX), Clean, Visible]
-Caption = Annotated[str, Field(max_length=4096), Clean]
+Caption = Annotated[str, Field(max_length=CAPTION_MAX), Clean]
 Name = Annotated[str, Field(min_length=1, max_length=120), Clean, Visible]
 Number = Annotated[str, Field(max_length=40, examples=["+62 812-0000-0001"]), Clean]
 Address = Annotated[
