@@ -4,8 +4,8 @@
 
 Web, dispatcher, cluster and one session host with the settings of production, pacing included; two accounts each write
 to one another through the HTTP API, a socket is cut every minute, a page of the admin is fetched every ten seconds; the
-simulator is a process of its own. Memory is PSS, with children, every ten seconds; what counts is the median of each
-minute.
+simulator is a process of its own. Memory is what no other process shares (USS), with children, every ten seconds; what
+counts is the median of each minute. PSS would move with every other process on the machine that uses the same library.
 `slope_percent_per_hour` is the Theil-Sen slope of these medians after the warm-up (the median of the slopes between
 all pairs: a short peak does not move it), as a share of the memory in the first minute after the warm-up.
 """
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.callers import Letter, Request, person, program
 from bench.messages import arrived, settled
-from bench.stage import PRODUCTION, Stage, arguments, memory_mb
+from bench.stage import PRODUCTION, Stage, arguments, private_mb
 from bench.storm import paired, simulator
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def traffic(stage: Stage, installation: Installation, sim: WasimClient, chosen: 
 
     def sample() -> None:
         minute = (time.monotonic() - began) / 60
-        memory = {name: memory_mb([one.pid]) for name, one in installation.programs.items()}
+        memory = {name: private_mb([one.pid]) for name, one in installation.programs.items()}
         for name, megabytes in {**memory, _TOTAL: sum(memory.values())}.items():
             if int(minute) > (int(samples[name][-1][0]) if samples[name] else 0) and name == _TOTAL:
                 stage.progress(f"minute {int(minute)}: {memory}")

@@ -134,13 +134,22 @@ class Stage:
 
 def memory_mb(pids: Iterable[int]) -> float:
     """Return the memory of these processes and their children: PSS, so that shared pages count once. In MB."""
+    return _megabytes(pids, "pss")
+
+
+def private_mb(pids: Iterable[int]) -> float:
+    """Return their memory that nobody shares: it does not move when other processes come and go. In MB."""
+    return _megabytes(pids, "uss")
+
+
+def _megabytes(pids: Iterable[int], kind: str) -> float:
     total = 0
     for pid in pids:
         parent = psutil.Process(pid)
-        total += parent.memory_full_info().pss
+        total += getattr(parent.memory_full_info(), kind)
         for process in parent.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # a job's own process may just have ended
-                total += process.memory_full_info().pss
+                total += getattr(process.memory_full_info(), kind)
     return round(total / 1e6, 1)
 
 
