@@ -15,15 +15,14 @@ class Poll:
     thing: there it is always time. What this thread writes itself does not count: a loop that did something goes on.
     """
 
-    def __init__(self, at_most: float) -> None:
-        self._at_most = at_most
+    def __init__(self) -> None:
         self._looked, self._version = float("-inf"), -1
 
-    def due(self) -> bool:
+    def due(self, at_most: float) -> bool:
         """Return whether to look now; then that is the last look."""
         version = _version()
         now = time.monotonic()
-        if version is not None and version == self._version and now - self._looked < self._at_most:
+        if version is not None and version == self._version and now - self._looked < at_most:
             return False
         self._looked, self._version = now, -1 if version is None else version
         return True

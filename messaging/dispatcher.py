@@ -63,11 +63,11 @@ class Dispatcher:
 
     def run(self) -> None:
         """Work until stopped."""
-        poll, busy = Poll(_CALM), True
+        poll, busy = Poll(), True
         _log.info("Dispatcher %s has started", self.name)
         while not self._stopping.is_set():
             try:
-                busy = self._hold() and (poll.due() or busy) and self.turn()
+                busy = self._hold() and (poll.due(_CALM) or busy) and self.turn()
             except (DatabaseError, InterfaceError) as error:
                 _log.warning("The database did not answer: %s", error)
                 close_old_connections()

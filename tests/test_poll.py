@@ -26,11 +26,9 @@ def elsewhere() -> None:
 
 
 def test_a_loop_looks_when_another_connection_has_written_and_after_a_while() -> None:
-    poll, impatient = Poll(at_most=1000), Poll(at_most=0)
-    assert poll.due()
-    again = poll.due()
-    assert again == (connection.vendor != "sqlite")  # others do not tell: it is always time
+    poll = Poll()
+    assert poll.due(1000)
+    assert poll.due(1000) == (connection.vendor != "sqlite")  # others do not tell: it is always time
     elsewhere()
-    assert poll.due()
-    assert impatient.due()
-    assert impatient.due()
+    assert poll.due(1000)
+    assert poll.due(0)

@@ -52,7 +52,7 @@ _SELDOM = 5.0
 #: A turn begins so many seconds after the last one at the earliest: what happens meanwhile shares its transactions.
 _TURN = 0.05
 #: ... and with nothing written and nothing heard at the latest.
-_CALM = 1.0
+_CALM = 2.0
 #: Seconds between attempts while the database does not answer.
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
@@ -108,7 +108,7 @@ class Courier:
     # -- the loop
 
     def _run(self) -> None:
-        pause, poll = _PAUSE, Poll(_CALM)
+        pause, poll = _PAUSE, Poll()
         self._replay()
         while not self._abandoned.is_set():
             began = time.monotonic()
@@ -140,7 +140,7 @@ class Courier:
         woken = False
         while not woken and not self._ending.is_set():
             woken = self._wake.wait(settings.OUTBOX_POLL.total_seconds())
-            if poll.due() or any(lane.has_read_ahead for lane in self._lanes.values()):
+            if poll.due(_CALM) or any(lane.has_read_ahead for lane in self._lanes.values()):
                 break
         self._wake.clear()
 

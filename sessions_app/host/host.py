@@ -39,8 +39,8 @@ from sessions_app.whatsapp.client import Kind, WhatsApp
 
 _log = logging.getLogger(__name__)
 
-#: With nothing written and nothing heard the loop looks this many times less often.
-_CALM = 2
+#: With nothing written and nothing heard the loop looks this many times less often: with all sessions connected, else.
+_CALM, _BUSY = 4, 2
 #: Claims per turn of the loop, so that hosts that start together share.
 _CLAIMS = 10
 #: Sessions handed over per renewal when another host has room.
@@ -102,15 +102,19 @@ class SessionHost:
         self._watchdog.start()
         _log.info("Session host %s is ready for %d sessions (process %d)", self.name, self.capacity, os.getpid())
         every = settings.HOST_POLL.total_seconds()
-        poll, woken = Poll(_CALM * every), True
+        poll, woken = Poll(), True
         while not self._stopping.is_set():
-            if poll.due() or woken:
+            if poll.due(every * (_CALM if self._at_rest else _BUSY)) or woken:
                 self._turn()
             woken = self._wake.wait(every)
             self._wake.clear()
         self._shut_down(writer)
         for pool in (starts, steps):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _at_rest(self) -> bool:
+        return all(r.idle and r.row.state == State.CONNECTED for r in self._runners.values())
 
     # -- one turn
 
