@@ -16,6 +16,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.lookup import lookup
 from accounts.models.account import Account
 
 #: Every key begins so: a leaked one is recognised by scanners.
@@ -42,8 +43,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         parts = secret.split("_")
         if len(parts) != 3 or parts[0] != _MARK or not secret.isascii():
             return None
-        key = self.valid(now).filter(prefix=parts[1]).first()
-        if key is None or not hmac.compare_digest(key.hash, _hash(secret)):
+        key = lookup(ApiKey, prefix=parts[1])
+        if key is None or not key.is_valid(now) or not hmac.compare_digest(key.hash, _hash(secret)):
             return None
         return key
 
