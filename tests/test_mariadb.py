@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import close_old_connections, connection
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -52,6 +53,34 @@ def test_transactions_read_what_is_committed_and_text_is_whole() -> None:
     assert Account.objects.get(label="Zoë 🐘")
     assert connection.settings_dict["CONN_HEALTH_CHECKS"]
     assert connection.settings_dict["CONN_MAX_AGE"] != 0
+    # Shorter than a lease, and no longer than it.
+    assert one("SELECT @@SESSION.innodb_lock_wait_timeout") == settings.LEASE.total_seconds() // 3
+    assert one("SELECT @@SESSION.idle_transaction_timeout") == settings.LEASE.total_seconds()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_is_locked_holds_up_neither_hosts_nor_live_back() -> None:
+    """A machine cut off inside a transaction cannot unlock it; who waits for it cannot renew leases meanwhile."""
+    now = timezone.now()
+    host = Host.objects.create(name="host-1", heartbeat_at=now)
+    rows = [Account.objects.create(label=f"Account {n}", desired="online").session for n in range(3)]
+    Session.objects.all().update(state="waiting", store="x.sqlite3", due_at=None)
+    Session.objects.filter(pk__in=[row.pk for row in rows[:2]]).update(host=host, lease_expires_at=now)
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            for row in rows[1:]:
+                cursor.execute("UPDATE sessions_app_session SET version = version + 1 WHERE id = %s", [row.pk])
+        later = now + timedelta(seconds=1)
+        assert live_back(later) == {"expired": 1, "due": 0, "fleet_opened": 0, "fleet_closed": 0}
+        assert Session.objects.expire_leases(later, "host-2") == 0
+        assert list(Session.objects.claimable(later)) == rows[:1]
+        other.rollback()
+        assert Session.objects.expire_leases(later, "host-2") == 1
+        assert live_back(later)["due"] == 1
+    finally:
+        other.close()
 
 
 @pytest.fixture

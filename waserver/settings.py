@@ -190,6 +190,8 @@ STORAGES = {
 }
 
 # ---- database, cache, channel layer, task queue -----------------------------------------------------------------
+LEASE = _seconds("LEASE", 30)
+LEASE_RENEWAL = _seconds("LEASE_RENEWAL", 10)
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'waserver.sqlite3'}")}
 _database = DATABASES["default"]
 if _database["ENGINE"].endswith("sqlite3"):
@@ -203,7 +205,14 @@ else:
     _database.setdefault("CONN_MAX_AGE", 60)
     _database["CONN_HEALTH_CHECKS"] = True
     if _database["ENGINE"].endswith("mysql"):
-        _database["OPTIONS"] = {"charset": "utf8mb4", "isolation_level": "read committed"}
+        _database["OPTIONS"] = {
+            "charset": "utf8mb4",
+            "isolation_level": "read committed",
+            # Nobody waits for a lock so long that it cannot renew its leases, and a machine cut off inside a
+            # transaction holds its locks no longer than its leases. The latter is for MariaDB: MySQL has no such limit.
+            "init_command": f"SET SESSION innodb_lock_wait_timeout = {max(1, LEASE // timedelta(seconds=3))}"
+            f" /*M! , idle_transaction_timeout = {max(1, LEASE // timedelta(seconds=1))} */",
+        }
         _database["TEST"] = {"CHARSET": "utf8mb4"}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DEVICE_STORE_URL = env.str("DEVICE_STORE_URL", default="")
@@ -257,8 +266,6 @@ HOST_POLL = _seconds("HOST_POLL", 0.5)
 HOST_EXTENSIONS = ["messaging.courier.courier.Courier"]
 #: How often a host looks for messages to send when no hint arrives.
 OUTBOX_POLL = _seconds("OUTBOX_POLL", 0.25)
-LEASE = _seconds("LEASE", 30)
-LEASE_RENEWAL = _seconds("LEASE_RENEWAL", 10)
 
 CONNECT_TIMEOUT = _seconds("CONNECT_TIMEOUT", 120)
 QUERY_TIMEOUT = _seconds("QUERY_TIMEOUT", 120)

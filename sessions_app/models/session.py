@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -34,16 +34,26 @@ class SessionQuerySet(models.QuerySet["Session"]):
         """Those whose owner did not renew in time."""
         return self.filter(host__isnull=False, lease_expires_at__lt=now)
 
+    def unlocked(self) -> SessionQuerySet:
+        """Those no other transaction holds, locked from now on; the others come up again at the next look.
+
+        A machine that was cut off inside a transaction keeps its rows locked until the database gives it up; whoever
+        waited for one of them could not renew its own leases meanwhile.
+        """
+        return self.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
+
     def expire_leases(self, now: datetime, by: str) -> int:
         """Take the sessions of dead hosts away and mark them due; return their number. `by` who noticed."""
         if not self.lease_ran_out(now).exists():
             return 0
+        taken = 0
         with transaction.atomic():
             # Locked, so that of two who notice at once only one writes it down.
-            lost = list(self.lease_ran_out(now).select_for_update())
-            taken = self.lease_ran_out(now).update(
-                host=None, lease_expires_at=None, due_at=now, version=F("version") + 1
-            )
+            lost = list(self.lease_ran_out(now).unlocked())
+            for start in range(0, len(lost), 5000):  # SQLite bounds the parameters of one statement
+                taken += self.lease_ran_out(now).filter(pk__in=[row.pk for row in lost[start : start + 5000]]).update(
+                    host=None, lease_expires_at=None, due_at=now, version=F("version") + 1
+                )
             names = dict(Host.objects.filter(pk__in={row.host_id for row in lost}).values_list("pk", "name"))
             SessionEvent.objects.bulk_create(
                 row.own_event(LEASE_LOST, by, "lease_ran_out", now, owner=names.get(row.host_id or 0, ""),
