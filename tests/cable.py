@@ -1,4 +1,4 @@
-"""A cable that can be cut: a TCP proxy on loopback, to cut one process off from a server the others still reach."""
+"""A cable that can be cut: a TCP proxy, to cut one process off from a server the others still reach."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import threading
 
 
 class Cable:
-    """Leads from `port` to a target. Cut, it is silent: nothing arrives, nothing is refused, as when a switch dies."""
+    """Leads from where `end` listens to a target.
 
-    def __init__(self, host: str, port: int) -> None:
+    Cut, it is silent: nothing arrives, nothing is refused, not even that one end is gone, as when a switch dies.
+    """
+
+    def __init__(self, host: str, port: int, end: socket.socket) -> None:
         self._target = (host, port)
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._server.getsockname()[1])
+        self._end = end
         self._plugged = threading.Event()
         self._plugged.set()
         self._ends: set[socket.socket] = set()
@@ -36,12 +38,14 @@ class Cable:
         """Take it away."""
         self._closed = True
         self.mend()
-        self._server.close()
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for the next connection
+        self._end.close()
 
     def _accept(self) -> None:
         while not self._closed:
             try:
-                near, _address = self._server.accept()
+                near, _address = self._end.accept()
             except OSError:
                 return
             threading.Thread(target=self._carry, args=(near,), daemon=True).start()
@@ -58,7 +62,10 @@ class Cable:
                     for key, _events in watched.select():
                         source = key.fileobj
                         assert isinstance(source, socket.socket)
-                        data = source.recv(65536)
+                        try:
+                            data = source.recv(65536)
+                        except OSError:  # reset: no less silent than an orderly end
+                            data = b""
                         self._plugged.wait()
                         if not data:
                             return

@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from sessions_app.models import Host, Session
+from tests.machine import Machine
 from tests.wasim import Wasim
 from tests.wasim.clone import clone_device
 
@@ -95,16 +96,16 @@ class Installation:
 
     # -- processes
 
-    def start(self, name: str, *command: str, **environment: str) -> Program:
-        """Start `python COMMAND...`."""
-        program = Program(name, [sys.executable, *command], {**self.environment, **environment},
-                          self.folder / "log" / f"{name}.log")  # fmt: skip
+    def start(self, name: str, *command: str, on: Machine | None = None, **environment: str) -> Program:
+        """Start `python COMMAND...`, here or on another machine."""
+        program = Program(name, [*(on.command if on else ()), sys.executable, *command],
+                          {**self.environment, **environment}, self.folder / "log" / f"{name}.log")  # fmt: skip
         self.programs[name] = program
         return program
 
-    def start_host(self, name: str = "host-1", **environment: str) -> Program:
-        """Start a session host."""
-        return self.start(name, "manage.py", "run_session_host", "--name", name, **environment)
+    def start_host(self, name: str = "host-1", *options: str, on: Machine | None = None, **environment: str) -> Program:
+        """Start a session host, here or on another machine."""
+        return self.start(name, "manage.py", "run_session_host", "--name", name, *options, on=on, **environment)
 
     def start_web(self, wait: bool = True) -> str:
         """Start the web process; return its address once it answers, or at once."""

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from tests.machine import kind
+
 #: Row -> the variable that leads to it, and where CI has it.
 ROWS = {
     "MariaDB": ("TEST_DATABASE_URL", "mysql://root@127.0.0.1:3306/test"),
@@ -66,6 +68,7 @@ def main(command: list[str]) -> int:
         else:
             environment[variable] = url
             print(f"matrix row runs: {row} {version} at {where}")
+    print(f"matrix row runs: several machines as {kind()}")
     sys.stdout.flush()
     if missing and environment.get("REQUIRE_SERVICES"):
         print(f"REQUIRE_SERVICES is set, and these do not answer: {', '.join(missing)}.")
