@@ -69,7 +69,7 @@ def measure(stage: Stage, installation: Installation, sim: WasimClient, chosen: 
     call_command("collectstatic", verbosity=0, interactive=False)
     address = installation.start_web()
     installation.start("dispatcher", "manage.py", "run_dispatcher")
-    installation.start("cluster", "manage.py", "qcluster")
+    installation.start("cluster", "manage.py", "qcluster", "--skip-checks")
     installation.start_host()
     sessions = list(Session.objects.select_related("account").order_by("pk"))
     installation.until_all(sessions, "connected", 120)

@@ -106,7 +106,7 @@ def start(installation: Installation, name: str, port: int) -> None:
     """Start one program."""
     commands = {
         "host-1": ("manage.py", "run_session_host", "--name", "host-1"),
-        "dispatcher": ("manage.py", "run_dispatcher"), "cluster": ("manage.py", "qcluster"),
+        "dispatcher": ("manage.py", "run_dispatcher"), "cluster": ("manage.py", "qcluster", "--skip-checks"),
         "web": ("-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "waserver.asgi:application"),
     }  # fmt: skip
     installation.start(name, *commands[name])

@@ -89,7 +89,7 @@ def main() -> None:
 def storm(stage: Stage, installation: Installation, sim: WasimClient, chosen: Any) -> dict[str, Any]:
     """Return the figures."""
     installation.start_web()
-    installation.start("cluster", "manage.py", "qcluster")
+    installation.start("cluster", "manage.py", "qcluster", "--skip-checks")
     installation.start("dispatcher", "manage.py", "run_dispatcher")
     for n in range(chosen.hosts):
         installation.start_host(f"host-{n + 1}")

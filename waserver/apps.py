@@ -12,9 +12,10 @@ class WaserverConfig(AppConfig):
     def ready(self) -> None:
         from accounts import roles
         from sessions_app.jobs import Planned, plan
-        from waserver import audit, checks, orphans, private  # noqa: F401 - register their checks
+        from waserver import audit, checks, orphans, pages, private  # noqa: F401 - register their checks
 
         orphans.end_with_cluster()
+        pages.discover()
         audit.register()
         # The last app with models: by then every permission is there.
         post_migrate.connect(roles.register, sender=apps.get_app_config("monitoring"), dispatch_uid="roles")

@@ -7,10 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from sessions_app.management.output import SETTINGS
 from waserver.maintenance import window
 
 
-@register()
+@register(SETTINGS)
 def maintenance_window(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Say what is wrong with MAINTENANCE_WINDOW."""
     try:

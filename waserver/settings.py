@@ -100,10 +100,9 @@ SITE_URL = env.str("SITE_URL", default=f"http://{BIND}:{PORT}").rstrip("/")  # a
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # lets /metrics be read from elsewhere than this machine
 
 INSTALLED_APPS = [
-    "daphne",
     "unfold",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # see waserver.pages
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

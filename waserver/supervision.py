@@ -36,7 +36,7 @@ def programs() -> list[Program]:
              for n in range(1, settings.HOSTS + 1)]  # fmt: skip
     web = f"{python} -m daphne -b {settings.BIND} -p {settings.PORT} waserver.asgi:application"
     return [
-        Program("web", web), Program("cluster", f"{python} manage.py qcluster"),
+        Program("web", web), Program("cluster", f"{python} manage.py qcluster --skip-checks"),
         Program("dispatcher", f"{python} manage.py run_dispatcher"), *hosts,
     ]  # fmt: skip
 

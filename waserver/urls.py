@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from waserver.api import api, nothing_here
 
+admin.autodiscover()  # a cluster that writes a link into an alert learns of the pages only now
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/health/", include("monitoring.urls")),

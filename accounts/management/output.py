@@ -10,6 +10,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 
+#: The system checks a program that shows no page has: Django's others import every page.
+SETTINGS = "settings"
+
 
 class OurCommand(BaseCommand):
     """A command on our tables. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reached in time."""

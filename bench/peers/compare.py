@@ -47,7 +47,7 @@ def waserver(stage: Stage, chosen: Any) -> dict[str, float]:
     stage.progress(f"pairing {len(numbers)} accounts")
     sessions = [installation.paired(f"Account {number}", number) for number in numbers]
     installation.start_web()
-    installation.start("cluster", "manage.py", "qcluster")
+    installation.start("cluster", "manage.py", "qcluster", "--skip-checks")
     installation.start("dispatcher", "manage.py", "run_dispatcher")
     for name in hosts:
         installation.start_host(name)

@@ -1,5 +1,5 @@
 """See accounts.management.output."""
 
-from accounts.management.output import OurCommand
+from accounts.management.output import SETTINGS, OurCommand
 
-__all__ = ["OurCommand"]
+__all__ = ["SETTINGS", "OurCommand"]

@@ -8,11 +8,12 @@ from typing import Any
 
 from accounts import garbage
 from messaging.dispatcher import Dispatcher
-from sessions_app.management.output import OurCommand
+from sessions_app.management.output import SETTINGS, OurCommand
 
 
 class Command(OurCommand):
     help = "Run the dispatcher: delivers webhooks, feeds bulk sends, fetches files, answers keywords, until SIGTERM."
+    requires_system_checks = [SETTINGS]
 
     def handle(self, *args: Any, **options: Any) -> None:
         os.umask(0o077)

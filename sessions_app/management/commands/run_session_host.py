@@ -13,13 +13,14 @@ from django.core.management.base import CommandError, CommandParser
 
 from accounts import garbage
 from sessions_app.host.host import SessionHost
-from sessions_app.management.output import OurCommand
+from sessions_app.management.output import SETTINGS, OurCommand
 from sessions_app.whatsapp.client import WhatsAppError
 from sessions_app.whatsapp.library import find
 
 
 class Command(OurCommand):
     help = "Run a session host: it connects the accounts it holds a lease on, until SIGTERM (ended within 10 s)."
+    requires_system_checks = [SETTINGS]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--name", default="host-1", help="the same over restarts, different for every host")
