@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -122,6 +123,12 @@ def test_the_page_of_a_webhook_shows_what_it_was_told_and_sends_a_test(
     assert Delivery.objects.count() == 1
 
 
+def test_a_webhooks_form_speaks_the_readers_language(admin_client: Client) -> None:
+    page = admin_client.get(reverse(f"admin:{MODEL}_add"), headers={"Accept-Language": "id"}).content.decode()
+    for words in ("message.received: pesan tiba", ">Akun<"):
+        assert words in re.sub(r"\s*([<>])\s*", r"\1", page), words
+
+
 # -- one delivery
 
 
@@ -172,6 +179,19 @@ def test_a_time_range_is_counted_confirmed_and_sent_again_in_order(
     history = admin_client.get(reverse(f"admin:{MODEL}_history", args=[endpoint.pk])).content.decode()
     assert "5 events from" in history
     assert "are queued again." in history
+
+
+def test_the_beginning_belongs_to_a_range_and_the_end_does_not(
+    admin_client: Client, account: Account, endpoint: WebhookEndpoint
+) -> None:
+    since = timezone.now().replace(second=0, microsecond=0) - 2 * HOUR
+    for at in (since, since + HOUR):
+        Event.append(EventKind.SESSION, account.pk, {}, at=at)
+    publish()
+    page = admin_client.get(replay(endpoint), {"since": typed(since), "until": typed(since + HOUR)})
+    assert page.context["count"] == 1
+    page = admin_client.get(replay(endpoint), {"since": typed(since - HOUR), "until": typed(since)})
+    assert page.context["count"] == 0
 
 
 def test_which_events_are_wanted_is_one_rule_for_one_and_for_many(account: Account) -> None:

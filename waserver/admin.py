@@ -44,17 +44,18 @@ class GroupAdmin(BaseGroupAdmin, ModelAdmin):  # type: ignore[misc]
 
 @admin.register(Schedule)
 class ScheduleAdmin(q_admin.ScheduleAdmin, ModelAdmin):  # type: ignore[misc]
-    pass
+    list_display = ["name", "schedule_type", "cron", "next_run", "get_last_run", "get_success"]
+    list_display_links = ["name"]
 
 
 @admin.register(Success)
 class SuccessAdmin(q_admin.TaskAdmin, ModelAdmin):  # type: ignore[misc]
-    pass
+    list_display = ["name", "group", "func", "started", "time_taken"]
 
 
 @admin.register(Failure)
 class FailureAdmin(q_admin.FailAdmin, ModelAdmin):  # type: ignore[misc]
-    pass
+    list_display = ["name", "group", "func", "started", "short_result"]
 
 
 @admin.register(OrmQ)

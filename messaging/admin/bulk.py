@@ -62,6 +62,7 @@ class BulkForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Bulk
         fields = ["account", "name"]
+        labels = {"account": lazy("Account")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

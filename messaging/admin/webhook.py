@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 from django.utils.translation import ngettext
@@ -39,13 +40,15 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 
     events = forms.MultipleChoiceField(
         label=lazy("Events"), required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        choices=[(kind.value, f"{kind.value}: {kind.label}") for kind in EventKind if kind is not EventKind.TEST],
+        choices=[(kind.value, format_lazy("{}: {}", kind.value, kind.label))
+                 for kind in EventKind if kind is not EventKind.TEST],
         help_text=lazy("Choose none to send them all."),
     )  # fmt: skip
 
     class Meta:
         model = WebhookEndpoint
         fields = ["url", "account", "events", "description"]
+        labels = {"account": lazy("Account")}
 
     def clean_url(self) -> str:
         """Refuse what would not be called."""

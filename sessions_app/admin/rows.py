@@ -50,6 +50,7 @@ class HostEventInline(TabularInline):  # type: ignore[misc]
     fields = readonly_fields = ["at", "kind", "actor", "reason"]
     extra = 0
     per_page = 20
+    hide_title = True  # it would repeat time and kind
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -63,7 +64,11 @@ class HostEventInline(TabularInline):  # type: ignore[misc]
 
 @admin.register(Host)
 class HostAdmin(ReadOnlyAdmin):
-    list_display = ["name", "alive", "doing", "machine", "pid", "sessions", "capacity", "rss_mb", "fds", "heartbeat"]
+    list_display = ["name", "alive", "doing", "machine", "sessions", "capacity", "rss_mb", "fds", "heartbeat"]
+    fields = readonly_fields = [
+        "name", "alive", "doing", "machine", "pid", "version", "sessions", "capacity", "rss_mb", "fds", "started_at",
+        "heartbeat", "ended_at",
+    ]  # fmt: skip
     actions = ["restart", "drain", "undrain"]
     inlines = [HostEventInline]
 
