@@ -20,9 +20,9 @@ from messaging.models import webhook as webhook_model
 from tests.installation import Installation, wait_for
 from tests.test_e2e import address, browser, logged_in
 from tests.test_message_admin import act
-from tests.test_webhooks import connected, publish
+from tests.test_webhooks import Sink, connected, deliver_all, publish, sink
 
-__all__ = ["address", "browser"]
+__all__ = ["address", "browser", "sink"]
 
 pytestmark = pytest.mark.django_db
 
@@ -270,6 +270,25 @@ def test_a_time_range_is_for_those_who_may_send_deliveries_again(account: Accoun
     assert able.post(replay(endpoint), asked).status_code == 302
     assert Delivery.objects.count() == 1
     assert able.get(reverse("admin:webhook_replay", args=[endpoint.pk + 1])).status_code == 404
+
+
+def test_what_the_buttons_queue_reaches_the_receiver_with_the_ids_it_knows(
+    admin_client: Client, account: Account, sink: Sink
+) -> None:
+    endpoint = WebhookEndpoint.objects.create(url=f"{sink.url}/", account=account, events=["session.changed"])
+    first = [happened(account, n * HOUR).pk for n in (2, 1)]
+    publish()
+    deliver_all()
+    admin_client.post(reverse("admin:webhook_test", args=[endpoint.pk]))
+    deliver_all()
+    test = Delivery.objects.latest("pk")
+    admin_client.post(reverse("admin:delivery_again", args=[test.pk]))
+    asked = {"since": typed(timezone.now() - 3 * HOUR)}
+    admin_client.post(replay(endpoint), admin_client.get(replay(endpoint), asked).context["exactly"])
+    deliver_all()
+    got = [headers["webhook-id"] for _path, headers, _body in sink.got]
+    assert got == [f"evt_{pk}" for pk in (*first, test.event_id, test.event_id, *first)]
+    assert not Delivery.objects.exclude(state=DeliveryState.DELIVERED).exists()
 
 
 @pytest.mark.browser
