@@ -1,8 +1,10 @@
-"""The hint that something waits to be sent, through a real Redis."""
+"""The hints that something waits to be sent, and that a session changed."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from redis import Redis, RedisError
 
 from accounts.pause import Pause
 from messaging import hints
+from sessions_app import changes
 from tests.installation import free_port, wait_for
 
 
@@ -62,3 +65,31 @@ def test_a_hint_that_cannot_be_sent_holds_nothing_up(settings: Any, monkeypatch:
     monkeypatch.setattr(hints, "_client", None)
     monkeypatch.setattr(hints, "_pause", Pause())
     hints.queued()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_silent_redis_is_left_alone_for_a_while(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes rows waits for one hint, not for each."""
+    visits: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    visits.append(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        settings.REDIS_URL = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        settings.CHANNEL_LAYERS = {
+            "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [settings.REDIS_URL]}}
+        }
+        monkeypatch.setattr(changes, "_pause", Pause())
+        for _ in range(3):
+            changes.announce(1)
+        assert len(visits) == 1
+        monkeypatch.setattr(changes, "_pause", Pause())
+        changes.announce(1)
+        assert len(visits) == 2
+        server.shutdown(socket.SHUT_RDWR)
+    for visit in visits:
+        visit.close()
