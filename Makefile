@@ -41,7 +41,7 @@ test-slow: dev
 	$(PY) -m pytest -m slow
 
 e2e: dev
-	$(PY) -m pytest -s -m browser tests
+	$(PY) -m pytest -s -m browser $(or $(TESTS),tests)
 
 # Every measurement, about an hour; writes docs/benchmarks.md. With LONG=1 memory is watched for over an hour more.
 bench: dev

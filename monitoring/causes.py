@@ -22,6 +22,7 @@ from monitoring import alerting
 from monitoring.metrics import Kind
 from monitoring.models import AlertChannel, AlertDelivery, EntryKind, Incident, Program, Severity
 from sessions_app import jobs, retry
+from sessions_app.fleet import FAILED
 from sessions_app.models import FleetCause, Host, HostEvent, Job, Session
 from sessions_app.states import NEEDS_PAIRING, State
 
@@ -177,10 +178,17 @@ def _webhooks() -> Iterator[Fact]:
 
 
 def _fleet() -> Iterator[Fact]:
-    for cause in FleetCause.objects.ongoing().exclude(code=retry.OUTDATED):  # that one is told as "outdated"
+    ongoing = list(FleetCause.objects.ongoing().exclude(code=retry.OUTDATED))  # that one is told as "outdated"
+    # Where all of them are on one host while others are well, it is that machine's network.
+    failing = Session.objects.wanted_online().filter(state__in=FAILED, attempts__gt=0, host__isnull=False)
+    where: dict[int, list[str]] = {}
+    for code, name in failing.values_list("code", "host__name").order_by("host__name").distinct() if ongoing else ():
+        where.setdefault(code or 0, []).append(name)
+    for cause in ongoing:
         label = _("code %(code)d") % {"code": cause.code} if cause.code else _("no code: the network, most likely")
         yield Fact("fleet", str(cause.code), label, {
-            "sessions": cause.affected, "began": cause.began_at.isoformat(timespec="seconds")})  # fmt: skip
+            "sessions": cause.affected, "began": cause.began_at.isoformat(timespec="seconds"),
+            "hosts": where.get(cause.code, [])})  # fmt: skip
 
 
 def _sessions(now: datetime, down: Fact | None, fleet: Mapping[int, Fact]) -> Iterator[Fact]:

@@ -195,6 +195,8 @@ FAMILIES: tuple[Family, ...] = (
            lambda rows: rows.losses),
     Family("waserver_host_up", "1 while a session host gives signs of life.", ("host",),
            _per_host(lambda host, rows: host.is_live(rows.now))),
+    Family("waserver_host_info", "Always 1; says where a host runs.", ("host", "machine", "region"),
+           lambda rows: [((host.name, host.machine, host.region), 1) for host in rows.hosts]),
     Family("waserver_host_sessions", "WhatsApp clients a host runs.", ("host",), _field("sessions")),
     Family("waserver_host_capacity", "WhatsApp clients a host may run.", ("host",), _field("capacity")),
     Family("waserver_host_memory_bytes", "Resident memory of a host.", ("host",), _field("rss")),

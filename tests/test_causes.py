@@ -145,12 +145,13 @@ def test_a_program_that_rests_after_crashing_explains_its_host(clock: Clock) -> 
 
 def test_sessions_that_fail_for_a_common_cause_are_folded_into_its_incident(clock: Clock) -> None:
     FleetCause.objects.create(code=408, open_code=408, began_at=clock.now, affected=3)
+    where = host("host-1", clock)
     for n in range(3):
-        session(f"lost {n}", state="waiting", code=408, breaker_open=True)
+        session(f"lost {n}", state="waiting", code=408, attempts=5, breaker_open=True, host=where)
     session("other", state="waiting", code=503, breaker_open=True)
     clock.run()
     parent = Incident.objects.get(metric="fleet")
-    assert (parent.subject_kind, parent.severity) == ("code", "critical")
+    assert (parent.subject_kind, parent.severity, parent.evidence["hosts"]) == ("code", "critical", ["host-1"])
     assert parent.folded.count() == 3
     assert Incident.objects.get(subject_label="other").parent is None
     FleetCause.objects.update(ended_at=clock.now, open_code=None)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.test import Client
 from django.utils import timezone
 
 from sessions_app.host.pace import Pace
@@ -123,6 +124,30 @@ def test_a_restart_hands_over_first_and_says_why(running: Running, settings: Any
     until(row, "connected", host=Host.objects.get(name="host-2"))
     assert running.fake.server.most_live[row.store_path] == 1
     assert HostEvent.objects.filter(kind="ended", actor="ana", reason="memory").exists()
+
+
+@pytest.mark.real
+@pytest.mark.timeout(240)
+def test_capacity_and_region_are_a_host_s_own_and_shown(installation: Installation, admin_client: Client) -> None:
+    installation.environment["HOST_REGION"] = "Jakarta"
+    installation.start_host("host-1", "--capacity", "7")
+    installation.start_host("host-2", "--region", "Surabaya")
+    wait_for(lambda: live_host("host-1") and live_host("host-2"), 30, installation.log("host-2"))
+    listed = json.loads(installation.manage("hosts", "list", "--json").stdout)
+    assert [(one["name"], one["region"], one["capacity"]) for one in listed] == [
+        ("host-1", "Jakarta", 7), ("host-2", "Surabaya", 50)]  # fmt: skip
+    only = installation.manage("hosts", "list", "--region", "Surabaya").stdout
+    assert "region Surabaya" in only
+    assert "host-1" not in only
+    page = admin_client.get("/admin/sessions_app/host/", {"region": "Jakarta"}).content.decode()
+    assert "host-1" in page
+    assert "host-2" not in page
+    too_long = installation.manage("run_session_host", "--name", "host-3", "--region", "x" * 41)
+    assert too_long.returncode == 1
+    assert "at most 40 signs" in too_long.stderr
+    assert installation.programs["host-2"].stop() == 0
+    installation.start_host("host-2", HOST_REGION="")  # the label is that of the process, not kept
+    wait_for(lambda: (row := live_host("host-2")) and row.region == "", 30, installation.log("host-2"))
 
 
 @pytest.mark.real

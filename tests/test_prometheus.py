@@ -45,7 +45,7 @@ def test_the_documented_list_is_what_is_told() -> None:
 
 def test_the_numbers_are_those_of_the_rows() -> None:
     now = timezone.now()
-    Host.objects.create(name="up", heartbeat_at=now, sessions=3, capacity=50, rss=10**8, fds=40)
+    Host.objects.create(name="up", heartbeat_at=now, sessions=3, capacity=50, rss=10**8, fds=40, region="Jakarta")
     Host.objects.create(name="silent", heartbeat_at=now - timedelta(minutes=5))
     Host.objects.create(name="ended", heartbeat_at=now, ended_at=now)
     for number, (state, hold) in enumerate([("connected", ""), ("connected", ""), ("stopped", "conflict")]):
@@ -72,6 +72,7 @@ def test_the_numbers_are_those_of_the_rows() -> None:
     assert value(found, "waserver_connections_lost", code="440") == 2
     assert found["waserver_host_up"] == {(("host", "silent"),): 0, (("host", "up"),): 1}
     assert value(found, "waserver_host_memory_bytes", host="up") == 10**8
+    assert value(found, "waserver_host_info", host="up", machine="", region="Jakarta") == 1
     assert value(found, "waserver_api_requests") == 20
     assert value(found, "waserver_api_errors") == 2
     assert value(found, "waserver_health", metric="memory_usage", subject="") == 42.5

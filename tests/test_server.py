@@ -99,6 +99,7 @@ def server(installation: Installation) -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_a_server_in_the_background_from_start_to_stop(server: Server) -> None:
+    server.installation.environment["HOST_REGION"] = "Jakarta"
     assert f"http://127.0.0.1:{server.port}/" in server.says("start")
     assert "already runs here" in server.refuses("start")
     assert "already runs here" in server.refuses("run")
@@ -106,7 +107,8 @@ def test_a_server_in_the_background_from_start_to_stop(server: Server) -> None:
     wait_for(lambda: server.is_up("host-1"), 30)
     before = server.status()
     assert set(before) == {"supervisord", "web", "cluster", "dispatcher", "host-1"}
-    assert (before["host-1"]["sessions"], before["host-1"]["connected"]) == (0, 0)
+    assert [before["host-1"][what] for what in ("sessions", "connected", "region")] == [0, 0, "Jakarta"]
+    assert "0 of 0 connected, region Jakarta" in server.says("status")
     assert all(line["memory"] > 5_000_000 and line["crashes"] == 0 for line in before.values())
     assert "restarted" in server.says("restart", "host-1")
     after = server.status()["host-1"]

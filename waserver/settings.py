@@ -258,6 +258,7 @@ WHATSAPP_PROXY = env.str("WHATSAPP_PROXY", default="")
 
 HOSTS = env.int("HOSTS", default=1)
 HOST_CAPACITY = env.int("HOST_CAPACITY", default=50)
+HOST_REGION = env.str("HOST_REGION", default="")
 HOST_CONCURRENT_STARTS = env.int("HOST_CONCURRENT_STARTS", default=8)
 HOST_STARTS_PER_SECOND = env.float("HOST_STARTS_PER_SECOND", default=10.0)
 HOST_POLL = _seconds("HOST_POLL", 0.5)

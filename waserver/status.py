@@ -33,6 +33,7 @@ class Line:
     retry_at: datetime | None
     sessions: int | None  # a host's: owned
     connected: int | None
+    region: str  # a host's label
 
     def as_json(self) -> dict[str, Any]:
         """Return it for --json."""
@@ -51,7 +52,7 @@ def lines(programs: list[Info], now: datetime) -> list[Line]:
     return found
 
 
-def _line(info: Info, record: Record, owned: tuple[int, int] | None, now: datetime, children: bool = True) -> Line:
+def _line(info: Info, record: Record, owned: tuple[int, int, str] | None, now: datetime, children: bool = True) -> Line:
     # A rest is the guard's doing: supervisord calls it stopped.
     state = "fatal" if info.state == "stopped" and record.retry_at else info.state
     day_ago = (now - timedelta(days=1)).timestamp()
@@ -60,17 +61,17 @@ def _line(info: Info, record: Record, owned: tuple[int, int] | None, now: dateti
         _memory(info.pid, children), record.restarts if info.name != SUPERVISORD else record.starts,
         sum(at > day_ago for at in record.crashes), record.last_exit,
         datetime.fromtimestamp(record.retry_at, now.tzinfo) if record.retry_at else None,
-        *(owned or (None, None)),
+        *(owned or (None, None, "")),
     )  # fmt: skip
 
 
-def _owned() -> dict[str, tuple[int, int]]:
-    """Return for each host of this machine how many sessions it owns, and how many of those are connected."""
+def _owned() -> dict[str, tuple[int, int, str]]:
+    """Return for each host of this machine how many sessions it owns, how many of those are connected, its region."""
     hosts = Host.objects.filter(machine=tree.machine()).annotate(
         held=Count("owned"), up=Count("owned", filter=Q(owned__state=State.CONNECTED))
     )
     try:
-        return {name: (held, up) for name, held, up in hosts.values_list("name", "held", "up")}
+        return {name: (held, up, at) for name, held, up, at in hosts.values_list("name", "held", "up", "region")}
     except DatabaseError:
         return {}
 

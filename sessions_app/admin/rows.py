@@ -64,10 +64,11 @@ class HostEventInline(TabularInline):  # type: ignore[misc]
 
 @admin.register(Host)
 class HostAdmin(ReadOnlyAdmin):
-    list_display = ["name", "alive", "doing", "machine", "sessions", "capacity", "rss_mb", "fds", "heartbeat"]
+    list_display = ["name", "alive", "doing", "region", "machine", "sessions", "capacity", "rss_mb", "fds", "heartbeat"]
+    list_filter = ["region", "machine", "draining"]
     fields = readonly_fields = [
-        "name", "alive", "doing", "machine", "pid", "version", "sessions", "capacity", "rss_mb", "fds", "started_at",
-        "heartbeat", "ended_at",
+        "name", "alive", "doing", "region", "machine", "pid", "version", "sessions", "capacity", "rss_mb", "fds",
+        "started_at", "heartbeat", "ended_at",
     ]  # fmt: skip
     actions = ["restart", "drain", "undrain"]
     inlines = [HostEventInline]

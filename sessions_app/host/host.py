@@ -61,8 +61,8 @@ _SETTLE_PATIENCE, _FINISH_PATIENCE = 1.0, 1.0
 class SessionHost:
     """One process's host. `run` returns after `stop`."""
 
-    def __init__(self, name: str, capacity: int) -> None:
-        self.name, self.capacity = name, capacity
+    def __init__(self, name: str, capacity: int, region: str = "") -> None:
+        self.name, self.capacity, self.region = name, capacity, region
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._process = psutil.Process()
         self._row: Host
@@ -308,7 +308,8 @@ class SessionHost:
         self._row, _created = Host.objects.update_or_create(
             name=self.name,
             defaults={
-                "machine": machine, "pid": os.getpid(), "boot": uuid.uuid4().hex, "version": version("neonize"),
+                "machine": machine, "region": self.region, "pid": os.getpid(), "boot": uuid.uuid4().hex,
+                "version": version("neonize"),
                 "capacity": self.capacity, "started_at": now, "heartbeat_at": now, "ended_at": None, "sessions": 0,
                 "restart_requested_at": None, "restart_requested_by": "", "restart_reason": "",
             },

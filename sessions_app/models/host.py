@@ -31,6 +31,8 @@ class Host(models.Model):
 
     name = models.CharField(_("name"), max_length=80, unique=True)
     machine = models.CharField(_("machine"), max_length=120, blank=True)
+    #: Where it runs, in the operator's words: shown and filtered by, and nothing is decided by it.
+    region = models.CharField(_("region"), max_length=40, blank=True)
     pid = models.IntegerField(_("process id"), default=0)
     boot = models.CharField(max_length=40, blank=True, help_text=_("Which run of the process this is."))
     version = models.CharField(_("version"), max_length=40, blank=True)

@@ -24,7 +24,8 @@ class Command(OurCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="what", required=True)
-        commands.add_parser("list", help="all hosts")
+        listing = commands.add_parser("list", help="all hosts")
+        listing.add_argument("--region", default=None, help="only those with this label")
         for what, text in (("restart", "end it gracefully; its supervisor starts it again"),
                            ("drain", "take no sessions, give away those it has"),
                            ("undrain", "take part again")):  # fmt: skip
@@ -37,7 +38,8 @@ class Command(OurCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["what"] == "list":
-            rows = list(Host.objects.all())
+            chosen = {"region": options["region"]} if options["region"] is not None else {}
+            rows = list(Host.objects.filter(**chosen))
         else:
             host = Host.objects.filter(name=options["name"]).first()
             if host is None:
@@ -51,6 +53,7 @@ class Command(OurCommand):
             self.stdout.write(
                 f"{one['name']:<16} {one['doing']:<10} {one['sessions']:>3} of {one['capacity']:<3} sessions  "
                 f"{one['rss'] / 1e6:>5.0f} MB  {one['machine']} process {one['pid']}"
+                + (f"  region {one['region']}" if one["region"] else "")
             )
 
     def _ask(self, host: Host, options: dict[str, Any]) -> None:
@@ -82,7 +85,8 @@ def _shown(host: Host) -> dict[str, Any]:
     return {
         "name": host.name, "doing": _doing(host), "live": host.is_live(timezone.now()), "draining": host.draining,
         "restart_requested_at": host.restart_requested_at, "restart_requested_by": host.restart_requested_by,
-        "restart_reason": host.restart_reason, "machine": host.machine, "pid": host.pid,
+        "restart_reason": host.restart_reason, "machine": host.machine, "region": host.region,
+        "pid": host.pid,
         "sessions": host.owned.count(), "capacity": host.capacity, "rss": host.rss, "fds": host.fds,
         "version": host.version, "started_at": host.started_at, "heartbeat_at": host.heartbeat_at,
     }  # fmt: skip

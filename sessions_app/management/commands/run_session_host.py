@@ -14,6 +14,7 @@ from django.core.management.base import CommandError, CommandParser
 from accounts import garbage
 from sessions_app.host.host import SessionHost
 from sessions_app.management.output import SETTINGS, OurCommand
+from sessions_app.models import Host
 from sessions_app.whatsapp.client import WhatsAppError
 from sessions_app.whatsapp.library import find
 
@@ -25,6 +26,7 @@ class Command(OurCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--name", default="host-1", help="the same over restarts, different for every host")
         parser.add_argument("--capacity", type=int, default=settings.HOST_CAPACITY, help="sessions at most")
+        parser.add_argument("--region", default=settings.HOST_REGION, help="where it runs: a label, for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.WHATSAPP_CLIENT.endswith(".NeonizeWhatsApp"):
@@ -35,7 +37,10 @@ class Command(OurCommand):
         os.umask(0o077)  # device keys are for this user alone
         name: str = options["name"]
         _keep_prints_apart(name)
-        host = SessionHost(name, options["capacity"])
+        longest = Host._meta.get_field("region").max_length or 0
+        if len(options["region"]) > longest:
+            raise CommandError(f"A region has at most {longest} signs: shorten “{options['region']}”.")
+        host = SessionHost(name, options["capacity"], options["region"])
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: host.stop())
         garbage.settle()

@@ -196,12 +196,13 @@ def _account(text: str) -> tuple[set[int], set[str]]:
 
 def _row(line: status.Line, now: datetime) -> str:
     sessions = f"{line.connected} of {line.sessions} connected" if line.sessions is not None else ""
+    region = f"region {line.region}" if line.region else ""
     retry = f"next trial in {(line.retry_at - now).total_seconds():.0f} s" if line.retry_at else ""
     ended = f"last ended: {line.last_exit}" if line.crashes and line.last_exit else ""
     return (
         f"{line.name:<13}{line.state:<10}{line.pid or '':>8}{_duration(line.uptime):>12}"
         f"{line.memory / 2**20:>6.0f} MB{line.restarts:>9}{line.crashes:>9}  "
-        + ", ".join(filter(None, (sessions, retry, ended)))
+        + ", ".join(filter(None, (sessions, region, retry, ended)))
     ).rstrip()
 
 
