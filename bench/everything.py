@@ -7,6 +7,7 @@ message but are too short for 1 % per hour.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import subprocess
@@ -58,25 +59,33 @@ BENCHES = (
     Bench("peers/compare.py --sessions 300", "0.75 of the memory (hosts alone 0.5), a third of the idle CPU, "
           "a fifth of the reconnect time", "Node.js"),
 )  # fmt: skip
+_TITLE = """# Benchmarks
+
+Written by `make bench`, each section by the run it names (`bench/everything.py --only WORD` measures some again). The
+load of other programs is not removed from the figures; repeat them on your own machine.
+
+"""
 SHORT = Bench("memory.py --sessions 20 --minutes 10 --warm-up 5 --rate 1", f"{_MEMORY}; over an hour, see --long")
 LONG = Bench("memory.py --sessions 20 --minutes 70 --warm-up 10 --rate 1", _MEMORY, patience=_LONG_PATIENCE)
 
 
 def main() -> None:
-    """Run what was chosen and write the page."""
+    """Run what was chosen; the page is written after each, so that what was interrupted keeps what it has."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--long", action="store_true", help="watch memory for 70 minutes instead of ten")
-    options.add_argument("--only", default="", help="run those whose command contains this; the page is not written")
+    options.add_argument("--only", default="", help="run those whose command contains this; the page keeps the others")
     chosen = options.parse_args()
-    rows = []
-    for bench in (*BENCHES, LONG if chosen.long else SHORT):
+    benches = (*BENCHES, LONG if chosen.long else SHORT)
+    for bench in benches:
         if chosen.only not in bench.command:
             continue
         print(f"== bench/{bench.command}", file=sys.stderr, flush=True)
-        rows.append((bench, *run(bench)))
-        print(rows[-1][1], flush=True)
-    if not chosen.only:
-        PAGE.write_text(page(rows))
+        printed, took = run(bench)
+        print(printed, flush=True)
+        sections = _sections() | {_heading(bench): _section(bench, printed, took)}
+        order = {_heading(each): n for n, each in enumerate((*BENCHES, SHORT, LONG))}
+        PAGE.write_text(_TITLE + "\n".join(text for name, text in sorted(
+            sections.items(), key=lambda one: order.get(one[0], len(order))) if name in order))  # fmt: skip
 
 
 def run(bench: Bench) -> tuple[str, float]:
@@ -96,24 +105,31 @@ def run(bench: Bench) -> tuple[str, float]:
     return lines[-1], time.monotonic() - began
 
 
-def page(rows: list[tuple[Bench, str, float]]) -> str:
-    """Return the page in Markdown."""
+def _heading(bench: Bench) -> str:
+    return f"## `bench/{bench.command}`"
+
+
+def _sections() -> dict[str, str]:
+    """Return what the page has, by heading."""
+    found = PAGE.read_text().split("\n## ")[1:] if PAGE.exists() else []
+    return {f"## {text.splitlines()[0]}": f"## {text.rstrip()}\n" for text in found}
+
+
+def _section(bench: Bench, printed: str, took: float) -> str:
+    with contextlib.suppress(ValueError):  # the sentence why it failed
+        printed = json.dumps(json.loads(printed), indent=1)
+    return "\n".join([_heading(bench), "", f"Wanted: {bench.wanted}.", "", f"Took {took:.0f} s on {_machine()}.", "",
+                      "```json", printed, "```", ""])  # fmt: skip
+
+
+def _machine() -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
+                            check=False).stdout.strip()  # fmt: skip
     memory = psutil.virtual_memory().total / 1e9
-    lines = [
-        "# Benchmarks", "",
-        f"Written by `make bench` on {time.strftime('%Y-%m-%d')}: {psutil.cpu_count()} cores ({_processor()}), "
-        f"{memory:.0f} GB; Python {platform.python_version()}, Django {version('Django')}, "
-        f"neonize {version('neonize')}. "
-        "Load at the beginning and the end is not removed from the figures; repeat them on your own machine.", "",
-    ]  # fmt: skip
-    for bench, printed, took in rows:
-        lines += [f"## `bench/{bench.command}`", "", f"Wanted: {bench.wanted}. Took {took:.0f} s.", "", "```json"]
-        try:
-            lines.append(json.dumps(json.loads(printed), indent=1))
-        except ValueError:
-            lines.append(printed)
-        lines += ["```", ""]
-    return "\n".join(lines)
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()) + (f", commit {commit}" if commit else "")
+    return (f"{when}: {psutil.cpu_count()} cores ({_processor()}), {memory:.0f} GB; Python "
+            f"{platform.python_version()}, Django {version('Django')}, neonize {version('neonize')}; load average "
+            f"{psutil.getloadavg()[1]:.1f}")  # fmt: skip
 
 
 def _processor() -> str:
