@@ -39,8 +39,8 @@ from sessions_app.whatsapp.client import Kind, WhatsApp
 
 _log = logging.getLogger(__name__)
 
-#: With nothing written and nothing heard the loop looks this many times less often: with all sessions connected, else.
-_CALM, _BUSY = 4, 2
+#: With every session connected, nothing written and nothing heard the loop looks this many times less often.
+_CALM = 4
 #: Claims per turn of the loop, so that hosts that start together share.
 _CLAIMS = 10
 #: Sessions handed over per renewal when another host has room.
@@ -104,7 +104,7 @@ class SessionHost:
         every = settings.HOST_POLL.total_seconds()
         poll, woken = Poll(), True
         while not self._stopping.is_set():
-            if poll.due(every * (_CALM if self._at_rest else _BUSY)) or woken:
+            if not self._at_rest or poll.due(_CALM * every) or woken:
                 self._turn()
             woken = self._wake.wait(every)
             self._wake.clear()
