@@ -19,3 +19,7 @@ for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ[name] = value
     else:
         os.environ.pop(name, None)
+# Processes that test at once have a Redis database each: a job of one must not end in the cluster of another.
+url, _slash, number = os.environ.get("REDIS_URL", "").rpartition("/")
+if url and number.isdigit() and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")).isdigit():
+    os.environ["REDIS_URL"] = f"{url}/{(int(number) - int(worker)) % 16}"
