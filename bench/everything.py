@@ -65,14 +65,14 @@ Written by `make bench`, each section by the run it names (`bench/everything.py 
 load of other programs is not removed from the figures; repeat them on your own machine.
 
 """
-SHORT = Bench("memory.py --sessions 20 --minutes 10 --warm-up 5 --rate 1", f"{_MEMORY}; over an hour, see --long")
-LONG = Bench("memory.py --sessions 20 --minutes 70 --warm-up 10 --rate 1", _MEMORY, patience=_LONG_PATIENCE)
+SHORT = Bench("memory.py --sessions 20 --minutes 20 --warm-up 13 --rate 8", f"{_MEMORY}; over an hour, see --long")
+LONG = Bench("memory.py --sessions 20 --minutes 75 --warm-up 15 --rate 8", _MEMORY, patience=_LONG_PATIENCE)
 
 
 def main() -> None:
     """Run what was chosen; the page is written after each, so that what was interrupted keeps what it has."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--long", action="store_true", help="watch memory for 70 minutes instead of ten")
+    options.add_argument("--long", action="store_true", help="watch memory for 75 minutes instead of twenty")
     options.add_argument("--only", default="", help="run those whose command contains this; the page keeps the others")
     chosen = options.parse_args()
     benches = (*BENCHES, LONG if chosen.long else SHORT)

@@ -1,11 +1,13 @@
 """Does memory grow? An hour of messages, dropped sockets and admin pages, and the memory of every process.
 
-    python bench/memory.py --sessions 20 --minutes 75 --warm-up 15 --rate 1
+    python bench/memory.py --sessions 20 --minutes 75 --warm-up 15 --rate 8
 
 Web, dispatcher, cluster and one session host with the settings of production, pacing included; two accounts each write
 to one another through the HTTP API, a socket is cut every minute, a page of the admin is fetched every ten seconds; the
 simulator is a process of its own. Memory is what no other process shares (USS), with children, every ten seconds; what
 counts is the median of each minute. PSS would move with every other process on the machine that uses the same library.
+The library keeps the last 256 messages of each session, for receivers that could not read one: the warm-up must be long
+enough to fill that, sessions * 256 / rate seconds.
 `slope_percent_per_hour` is the Theil-Sen slope of these medians after the warm-up (the median of the slopes between
 all pairs: a short peak does not move it), as a share of the memory in the first minute after the warm-up.
 """
@@ -44,7 +46,7 @@ def main() -> None:
     options.add_argument("--sessions", type=int, default=20, help="paired accounts, an even number")
     options.add_argument("--minutes", type=float, default=75, help="of traffic")
     options.add_argument("--warm-up", type=float, default=15, help="minutes of it that do not count")
-    options.add_argument("--rate", type=float, default=1, help="messages per second, of all accounts together")
+    options.add_argument("--rate", type=float, default=8, help="messages per second, of all accounts together")
     options.add_argument("--seed", type=int, default=1, help="for whose socket is cut")
     chosen = options.parse_args()
     if chosen.sessions < 2 or chosen.sessions % 2 or chosen.minutes - chosen.warm_up < 2:
