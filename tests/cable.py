@@ -29,18 +29,22 @@ class Cable:
 
     def mend(self) -> None:
         """Let things through again. What was open when it was cut is reset, as after any long cut."""
-        for end in list(self._ends):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._plugged.set()
+        if not self._plugged.is_set():
+            self._reset()
 
     def close(self) -> None:
         """Take it away."""
         self._closed = True
-        self.mend()
+        self._reset()
         with contextlib.suppress(OSError):
             self._end.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for the next connection
         self._end.close()
+
+    def _reset(self) -> None:
+        for end in list(self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._plugged.set()
 
     def _accept(self) -> None:
         while not self._closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -30,11 +31,27 @@ for address in sys.argv[1:]:
         print(type(error).__name__)
 """
 
+#: Stays connected until it is told to go on, then repeats what the server says to that.
+_STAY = """
+import socket, sys
+host, port = sys.argv[1].rsplit(":", 1)
+with socket.create_connection((host, int(port)), timeout=10) as server:
+    print(server.recv(9).decode(), flush=True)
+    server.sendall(sys.stdin.readline().encode())
+    print(server.recv(9).decode())
+"""
+
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """A server that says hello; its URL."""
+    """A server that says hello, and then repeats what it hears; its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def talk(client: socket.socket) -> None:
+            with client, contextlib.suppress(OSError):
+                client.sendall(b"hello")
+                while heard := client.recv(9):
+                    client.sendall(heard)
 
         def serve() -> None:
             while True:
@@ -42,8 +59,7 @@ def server() -> Iterator[str]:
                     client, _address = listening.accept()
                 except OSError:
                     return
-                with client:
-                    client.sendall(b"hello")
+                threading.Thread(target=talk, args=(client,), daemon=True).start()
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"tcp://user:word@127.0.0.1:{listening.getsockname()[1]}/path?query"
@@ -52,11 +68,19 @@ def server() -> Iterator[str]:
 
 def visit(box: Machine, *names: str) -> list[str]:
     """Return the machine's host name, and what each server says there."""
-    addresses = [urlsplit(box.urls[name]).netloc.rpartition("@")[2] for name in names]
-    return subprocess.check_output([*box.command, sys.executable, "-c", _VISIT, *addresses], text=True).split()
+    command = [*box.command, sys.executable, "-c", _VISIT, *(address(box, name) for name in names)]
+    return subprocess.check_output(command, text=True).split()
 
 
-@pytest.mark.parametrize("make", [Alias, pytest.param(Namespace, marks=needs_namespaces)])
+def address(box: Machine, name: str) -> str:
+    """Return host:port of a server as that machine reaches it."""
+    return urlsplit(box.urls[name]).netloc.rpartition("@")[2]
+
+
+both = pytest.mark.parametrize("make", [Alias, pytest.param(Namespace, marks=needs_namespaces)])
+
+
+@both
 def test_a_cable_that_is_cut_is_silent_and_the_others_are_not(make: type[Machine], server: str) -> None:
     box = make("box-1", {"one": server, "two": server})
     here = box.name if make is Namespace else socket.gethostname()
@@ -69,6 +93,19 @@ def test_a_cable_that_is_cut_is_silent_and_the_others_are_not(make: type[Machine
     assert visit(box, "one", "two") == [here, "hello", "hello"]
     box.cut()
     assert visit(box, "one", "two") == [here, "TimeoutError", "TimeoutError"]
+    box.close()
+
+
+@both
+def test_what_is_open_on_a_whole_cable_does_not_notice_another(make: type[Machine], server: str) -> None:
+    box = make("box-1", {"one": server, "two": server})
+    command = [*box.command, sys.executable, "-c", _STAY, address(box, "two")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as visitor:
+        assert visitor.stdout is not None
+        assert visitor.stdout.readline() == "hello\n"
+        box.cut("one")
+        box.mend()
+        assert visitor.communicate("there\n", 20)[0].split() == ["there"]
     box.close()
 
 
