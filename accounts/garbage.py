@@ -5,9 +5,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
+from functools import cache
 
 #: From glibc's malloc.h.
 _M_ARENA_MAX = -8
+
+
+def settle_before_forks() -> None:
+    """Call in a process whose children go on with what it has: a full collection in one of them would write to every
+    page they share (20 MB each, bench/memory.py), so what is there at the first fork is left out of all collections.
+    """
+    os.register_at_fork(before=_freeze_once)
+
+
+@cache
+def _freeze_once() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def settle() -> None:

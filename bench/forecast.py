@@ -2,8 +2,8 @@
 with what was known before it. By default on a simulated history (monitoring/forecasting/simulated.py says how it is
 made); with --real on the events of the database that the settings name, which is only read.
 
-    .venv/bin/python -m bench.forecast
-    .venv/bin/python -m bench.forecast --real
+    .venv/bin/python bench/forecast.py
+    .venv/bin/python bench/forecast.py --real
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 DAY = 24
 

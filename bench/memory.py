@@ -3,9 +3,9 @@
     python bench/memory.py --sessions 20 --minutes 75 --warm-up 15 --rate 8
 
 Web, dispatcher, cluster and one session host with the settings of production, pacing included; two accounts each write
-to one another through the HTTP API, a socket is cut every minute, a page of the admin is fetched every ten seconds; the
-simulator is a process of its own. Memory is what no other process shares (USS), with children, every ten seconds; what
-counts is the median of each minute. PSS would move with every other process on the machine that uses the same library.
+to one another through the HTTP API, a socket is cut every minute, a page of the admin is fetched every ten seconds, or
+two until all is warm; the simulator is a process of its own. Memory is what a program and its children have written,
+every ten seconds, pages they share counted once; what counts is the median of each minute.
 The library keeps the last 256 messages of each session, for receivers that could not read one: the warm-up must be long
 enough to fill that, sessions * 256 / rate seconds.
 `slope_percent_per_hour` is the Theil-Sen slope of these medians after the warm-up (the median of the slopes between
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two samples, two pages, two cut sockets.
 _SAMPLE, _PAGE, _CUT = 10.0, 10.0, 60.0
+#: Seconds between pages while it warms up: the web process takes about 250 to have all in memory that it keeps.
+_WARM_PAGE = 2.0
 _PAGES = ("/admin/", "/admin/accounts/account/", "/admin/messaging/message/")
 _TOTAL = "total"
 
@@ -121,8 +123,13 @@ def traffic(stage: Stage, installation: Installation, sim: WasimClient, chosen: 
         if status != request.expected:
             raise SystemExit(f"{request.method} {request.path} answered {status}")
 
+    def browse(*, until: float = chosen.minutes) -> None:
+        if time.monotonic() - began < until * 60:
+            asked(browser, next(pages))
+
     regular: list[tuple[float, Any]] = [
-        (1 / chosen.rate, lambda: asked(caller, next(letters).request)), (_PAGE, lambda: asked(browser, next(pages))),
+        (1 / chosen.rate, lambda: asked(caller, next(letters).request)),
+        (_PAGE, browse), (_WARM_PAGE, lambda: browse(until=chosen.warm_up)),
         (_CUT, lambda: sim.faults.drop(phone=dice.choice(accounts)[1])), (_SAMPLE, sample),
     ]  # fmt: skip
     due = [began + every for every, _what in regular]

@@ -24,7 +24,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.callers import Letter, at_once, elsewhere, percentile, program
-from bench.stage import Stage, arguments, cpu_seconds
+from bench.stage import UNLIMITED, Stage, arguments, cpu_seconds
 
 if TYPE_CHECKING:
     from tests.installation import Installation
@@ -141,8 +141,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=1, help="for the moments of the kills")
     options.add_argument("--patience", type=float, default=300, help="seconds to wait for everything to settle")
     chosen = options.parse_args()
-    free = {"PACING": "0", "API_RATE": "1000000", "API_ACCOUNT_RATE": "1000000", "LEASE": "10", "LEASE_RENEWAL": "3"}
-    with Stage(chosen, **free) as stage:
+    with Stage(chosen, **UNLIMITED, LEASE="10", LEASE_RENEWAL="3") as stage:
         figures = measure(stage, chosen)
         stage.tell(count=chosen.count, accounts=chosen.accounts, database=stage.database,
                    redis=bool(chosen.redis_url), kills=chosen.kills, **figures)  # fmt: skip

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 _DATABASE = "waserver_bench"
 #: Variables that take back what tests.installation makes quicker than in production.
-PRODUCTION = {"RETRY_TIME_SCALE": "1", "RECONNECT_GRACE": "8", "COLLECT_INTERVAL": "5"}
+PRODUCTION = {"RETRY_TIME_SCALE": "1", "HOST_STARTS_PER_SECOND": "4", "RECONNECT_GRACE": "8", "COLLECT_INTERVAL": "5"}
+#: Variables that let a program send as fast as it can.
+UNLIMITED = {"PACING": "0", "API_RATE": "1000000", "API_ACCOUNT_RATE": "1000000"}
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -134,23 +136,25 @@ class Stage:
 
 def memory_mb(pids: Iterable[int]) -> float:
     """Return the memory of these processes and their children: PSS, so that shared pages count once. In MB."""
-    return _megabytes(pids, "pss")
+    return _megabytes(pids, "Pss")
 
 
 def private_mb(pids: Iterable[int]) -> float:
-    """Return their memory that nobody shares: it does not move when other processes come and go. In MB."""
-    return _megabytes(pids, "uss")
+    """Return what these processes and their children have written, shared by nobody else: it does not move when other
+    programs come and go. What one of a family shares with another counts once, whichever of them ends first. In MB.
+    """
+    return _megabytes(pids, "Pss_Anon")
 
 
 def _megabytes(pids: Iterable[int], kind: str) -> float:
+    """Return the sum of a line of proc(5)'s smaps_rollup, in MB."""
     total = 0
     for pid in pids:
-        parent = psutil.Process(pid)
-        total += getattr(parent.memory_full_info(), kind)
-        for process in parent.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # a job's own process may just have ended
-                total += getattr(process.memory_full_info(), kind)
-    return round(total / 1e6, 1)
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a job's own process may just have ended
+                lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+                total += sum(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
+    return round(total * 1024 / 1e6, 1)
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

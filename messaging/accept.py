@@ -13,6 +13,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from accounts.change import insert
 from accounts.models import Account, ApiKey, Desired
 from messaging import outgoing
 from messaging.addresses import digits_of, jid_of
@@ -92,9 +93,9 @@ def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_
             letter = _Letter(account, body, api_key.name, api_key, now)
             with transaction.atomic():
                 message = letter.store()
-                IdempotencyKey.objects.create(
+                insert(IdempotencyKey(
                     api_key=api_key, key=idempotency_key, body_hash=body_hash, message=message, created_at=now
-                )
+                ))  # fmt: skip
         except (Refused, IntegrityError) as error:
             # What was accepted before stays accepted, whatever became of the account. A key of yesterday is forgotten.
             earlier = _earlier(idempotency_key, body_hash, api_key, now)

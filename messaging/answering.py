@@ -13,26 +13,25 @@ from messaging.keywords import answerable, fits
 from messaging.kinds import Kind
 from messaging.models import AutoReply, AutoReplySent, Event, EventKind, Message, StreamReader
 
-_READER = "auto replies"
+READER = "auto replies"
 _BATCH = 200
 
 
 def answer(now: datetime) -> bool:
     """Answer what arrived since; return whether there was anything to look at. Each event is looked at once."""
-    known = StreamReader.objects.filter(name=_READER).first()
-    if known is not None and not Event.objects.after(known.position).exists():
-        return False
     with transaction.atomic():
-        reader, _made = StreamReader.objects.select_for_update().get_or_create(name=_READER)
-        events = list(Event.objects.after(reader.position)[:_BATCH])
-        if not events:
+        reader, _made = StreamReader.objects.select_for_update().get_or_create(name=READER)
+        told = list(
+            Event.objects.after(reader.position).values_list("position", "kind", "account_id", "message_id")[:_BATCH]
+        )
+        if not told:
             return False
-        arrived = [event for event in events if event.kind == EventKind.RECEIVED and event.message_id]
-        rules = _rules({event.account_id for event in arrived if event.account_id})
-        for event in arrived:
-            if of_account := rules.get(event.account_id or 0):
-                _answer(event, of_account, now)
-        reader.position = events[-1].position or reader.position
+        arrived = [(account, message) for _at, kind, account, message in told if kind == EventKind.RECEIVED and message]
+        rules = _rules({account for account, _message in arrived if account})
+        for account, message in arrived:
+            if of_account := rules.get(account or 0):
+                _answer(message, of_account, now)
+        reader.position = told[-1][0] or reader.position
         reader.save(update_fields=["position"])
     return True
 
@@ -44,8 +43,8 @@ def _rules(accounts: set[int]) -> dict[int, list[AutoReply]]:
     return rules
 
 
-def _answer(event: Event, rules: list[AutoReply], now: datetime) -> None:
-    message = Message.objects.select_related("chat", "account__session").filter(events=event).first()
+def _answer(pk: int, rules: list[AutoReply], now: datetime) -> None:
+    message = Message.objects.select_related("chat", "account__session").filter(pk=pk).first()
     if message is None:
         return
     chat = message.chat

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 
-from accounts.poll import Poll
+from accounts.poll import Poll, ask
 from messaging import ageing, answering, feeding, telling, webhooks
 from messaging.fetching import Fetcher
 from messaging.models import DispatcherLease, Event
@@ -26,17 +26,27 @@ from messaging.postman import Postman
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between turns with nothing to do, with nothing written meanwhile either, and after a turn that failed.
+#: Seconds between turns with nothing to do, with nobody telling of anything new, and after a turn that failed.
 _POLL, _CALM, _PAUSE = 0.25, 4.0, 2.0
-_RENEW = 5.0
+#: Seconds between renewals of the lease, and between attempts to get it from another.
+_RENEW, _RETRY = 5.0, 1.0
+#: A step that would be due within so many seconds is not left until somebody tells of something new.
+_SOON = 1.0
+#: Whether the stream went on behind a reader.
+_NEWER = ("SELECT 1 FROM messaging_event WHERE position > "
+          "COALESCE((SELECT position FROM messaging_streamreader WHERE name = '{}'), -1)")  # fmt: skip
 
 
 @dataclass
 class Step:
-    """Something small that is done again and again; `work` returns whether there may be more."""
+    """Something small that is done again and again; `work` returns whether there may be more.
+
+    `question` is a SELECT (see accounts.poll.ask) that finds nothing only while there is nothing to do.
+    """
 
     name: str
     work: Callable[[], bool]
+    question: str
     every: float = 0.0  # seconds
     due: float = 0.0
 
@@ -46,49 +56,65 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.name = f"{platform.node()[:30]}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        self._stopping = threading.Event()
+        self._stopping, self._wake = threading.Event(), threading.Event()
         self._postman, self._fetcher = Postman(), Fetcher()
         self._steps = [
-            Step("publish", lambda: Event.objects.publish() > 0),
-            Step("answer", lambda: answering.answer(timezone.now())),
-            Step("prepare", lambda: webhooks.prepare() > 0),
-            Step("deliver", self._postman.go),
-            Step("fetch", self._fetcher.go),
-            Step("feed", lambda: feeding.feed(timezone.now()), every=0.5),
-            Step("tell", telling.tell_sessions, every=1.0),
-            Step("age", lambda: ageing.age(timezone.now()), every=5.0),
-        ]
+            Step("publish", lambda: Event.objects.publish() > 0,
+                 "SELECT 1 FROM messaging_event WHERE position IS NULL"),
+            Step("answer", lambda: answering.answer(timezone.now()), _NEWER.format(answering.READER)),
+            Step("prepare", lambda: webhooks.prepare() > 0,
+                 "SELECT 1 FROM messaging_webhookendpoint "
+                 "WHERE position < (SELECT MAX(position) FROM messaging_event)"),
+            Step("deliver", self._postman.go,
+                 "SELECT 1 FROM messaging_delivery WHERE state = 'pending' AND next_at <= %(now)s"),
+            Step("fetch", self._fetcher.go,
+                 "SELECT 1 FROM messaging_media WHERE state = 'wanted' AND next_at <= %(now)s"),
+            Step("feed", lambda: feeding.feed(timezone.now()),
+                 "SELECT 1 FROM messaging_bulk WHERE state = 'running' AND send_at <= %(now)s", every=0.5),
+            Step("tell", telling.tell_sessions,
+                 "SELECT 1 FROM sessions_app_session s LEFT JOIN messaging_sessiontold t "
+                 "ON t.account_id = s.account_id WHERE t.state IS NULL OR t.state <> s.state", every=1.0),
+            Step("age", lambda: ageing.age(timezone.now()),
+                 "SELECT 1 FROM messaging_message WHERE state IN ('queued', 'sending', 'uncertain')", every=5.0),
+        ]  # fmt: skip
+        self._next = 0.0  # when to look again even though nobody tells of anything new
         self._renew_at = 0.0
         self._mine = False
 
     def run(self) -> None:
         """Work until stopped."""
-        poll, busy = Poll(), True
+        poll = Poll(self._wake, _POLL)
         _log.info("Dispatcher %s has started", self.name)
         while not self._stopping.is_set():
             try:
-                busy = self._hold() and (poll.due(_CALM) or busy) and self.turn()
+                busy = self._hold() and self.turn()
             except (DatabaseError, InterfaceError) as error:
                 _log.warning("The database did not answer: %s", error)
                 close_old_connections()
                 busy = False
                 self._stopping.wait(_PAUSE)
             if not busy:
-                self._stopping.wait(_POLL)
+                poll.wait(max(0.0, self._next - time.monotonic()) if self._mine else _RETRY)
         self._end()
 
     def stop(self) -> None:
         """Have `run` return within some seconds."""
         self._stopping.set()
+        self._wake.set()
 
     def turn(self) -> bool:
-        """Do each step that is due once; return whether any found work. One step's fault is not the others'."""
-        busy = False
-        for step in self._steps:
-            now = time.monotonic()
-            if now < step.due or self._stopping.is_set():
-                continue
+        """Do each step that is due and has something to do once; return whether any found work.
+
+        What one of them makes is the next turn's. One step's fault is not the others'.
+        """
+        busy, now = False, time.monotonic()
+        due = [step for step in self._steps if now >= step.due]
+        self._next = max([step.due for step in self._steps if now < step.due <= now + _SOON], default=now + _CALM)
+        wanted = ask("SELECT " + ", ".join(f"EXISTS({step.question})" for step in due))
+        for step, there in zip(due, wanted, strict=True):
             step.due = now + step.every
+            if not there or self._stopping.is_set():
+                continue
             try:
                 busy = step.work() or busy
             except (DatabaseError, InterfaceError):
@@ -96,13 +122,14 @@ class Dispatcher:
             except Exception:  # noqa: BLE001 - the edge of the loop
                 _log.exception("The dispatcher's step %s failed", step.name)
                 step.due = now + _PAUSE
+                self._next = min(self._next, step.due)
         return busy
 
     def _hold(self) -> bool:
         now = time.monotonic()
         if now >= self._renew_at:
             self._mine = DispatcherLease.hold(self.name, timezone.now())
-            self._renew_at = now + (_RENEW if self._mine else 1.0)
+            self._renew_at = now + (_RENEW if self._mine else _RETRY)
             close_old_connections()
         return self._mine
 

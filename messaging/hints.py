@@ -1,4 +1,7 @@
-"""A hint that something waits to be sent. With Redis it wakes the hosts at once; else they look twice a second."""
+"""A hint that something waits to be sent, for databases that tell nobody when they change (see accounts.poll).
+
+With Redis it wakes the hosts at once; without, they look four times a second.
+"""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ import logging
 import time
 from dataclasses import dataclass
 
-from django.core.cache import cache
+from django.core.cache import cache, caches
 from redis.exceptions import RedisError
 
+from accounts.cache import CountingRedis
 from accounts.pause import Pause
 
 _log = logging.getLogger(__name__)
@@ -70,12 +71,14 @@ def _quota(name: str, who: object, limit: int, window: int, count: int) -> Quota
 
 
 def _count(key: str, window: int) -> int:
+    if isinstance(counter := caches["default"], CountingRedis):
+        return counter.count(key, window + 1)
     try:
         return cache.incr(key)
     except ValueError:  # the first of this window
         if cache.add(key, 1, timeout=window + 1):
             return 1
     try:
-        return cache.incr(key)  # another process was the first
+        return cache.incr(key)  # another thread was the first
     except ValueError:  # evicted in between
         return 1

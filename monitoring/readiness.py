@@ -11,6 +11,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import connection
+from django.utils.translation import gettext as _
 from django_q.models import Schedule
 
 from sessions_app.jobs import JOBS
@@ -32,7 +33,7 @@ def _database(now: datetime) -> Check:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         cursor.fetchone()
-    return Check(True, "answers")
+    return Check(True, _("answers"))
 
 
 def _channel_layer(now: datetime) -> Check:
@@ -44,24 +45,26 @@ def _channel_layer(now: datetime) -> Check:
             return await layer.receive(channel)
 
     message = async_to_sync(there_and_back)()
-    return Check(message["type"] == "ready", "hands messages on")
+    return Check(message["type"] == "ready", _("hands messages on"))
 
 
 def _live_back(now: datetime) -> Check:
     job = Job.objects.filter(name="live_back").first()
     if job is None or job.last_run_at is None:
-        return Check(False, "has never run: is the cluster (manage.py qcluster) running?")
-    age = f"last ran {(now - job.last_run_at).total_seconds():.0f} s ago"
+        return Check(False, _("has never run: is the cluster (manage.py qcluster) running?"))
+    age = {"seconds": (now - job.last_run_at).total_seconds()}
     if Schedule.objects.filter(name="live_back", repeats=0).exists():
-        return Check(False, f"{age}; paused by staff: resume it in the admin under Jobs")
+        return Check(False, _("last ran %(seconds).0f s ago; paused by staff: resume it in the admin under Jobs") % age)
     if job.is_late(now, JOBS["live_back"].patience):
-        return Check(False, f"{age}: is the cluster (manage.py qcluster) running?")
-    return Check(not job.error, f"{age}, and failed: its error is in the admin under Jobs" if job.error else age)
+        return Check(False, _("last ran %(seconds).0f s ago: is the cluster (manage.py qcluster) running?") % age)
+    if job.error:
+        return Check(False, _("last ran %(seconds).0f s ago, and failed: its error is in the admin under Jobs") % age)
+    return Check(True, _("last ran %(seconds).0f s ago") % age)
 
 
 def _hosts(now: datetime) -> Check:
     live = Host.objects.live(now).count()
-    return Check(live > 0, f"{live} running" if live else "no session host is running")
+    return Check(live > 0, _("%(count)d running") % {"count": live} if live else _("no session host is running"))
 
 
 #: Name -> what answers. The order is the order of the answer.
@@ -82,5 +85,5 @@ def readiness(now: datetime, without: frozenset[str] = frozenset()) -> dict[str,
         try:
             found[name] = check(now)
         except Exception as error:  # noqa: BLE001 - whatever fails is what the asker wants to know
-            found[name] = Check(False, f"does not answer ({type(error).__name__})")
+            found[name] = Check(False, _("does not answer (%(error)s)") % {"error": type(error).__name__})
     return found

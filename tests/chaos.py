@@ -21,8 +21,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from django.db import OperationalError
 
 from bench.stage import Stage, arguments
 from tests.chaos_verdict import Pause, verdict
@@ -82,6 +85,10 @@ def schedule(seed: int, seconds: float) -> list[Step]:
     return sorted(steps, key=lambda step: step.at)
 
 
+def _is_signal(step: Step) -> bool:
+    return step.what.startswith(("kill_", "pause_"))
+
+
 class Chaos:
     """One run."""
 
@@ -136,17 +143,35 @@ class Chaos:
     def run(self, steps: list[Step]) -> None:
         """Do each step at its time. One that finds nothing to do any more (an unlinked device) does nothing."""
         began = time.monotonic()
+        # A process paused in the middle of a write keeps SQLite's lock until it wakes up. What asks the database has
+        # to wait for that, so it may not be what wakes it.
+        signals = [step for step in steps if _is_signal(step)]
+        with ThreadPoolExecutor(1) as beside:
+            signalled = beside.submit(self._walk, signals, began)
+            self._walk([step for step in steps if not _is_signal(step)], began)
+            signalled.result()
+
+    def _walk(self, steps: list[Step], began: float) -> None:
         for step in steps:
             time.sleep(max(0.0, began + step.at - time.monotonic()))
             with contextlib.suppress(LookupError, ProcessLookupError):
-                self._do(step)
+                self._do_at_last(step)
+
+    def _do_at_last(self, step: Step) -> None:
+        """Ask again, as a person would, when processes paused one after the other held the database's lock."""
+        for _ in range(3):
+            try:
+                return self._do(step)
+            except OperationalError as error:
+                refusal = error
+        raise refusal
 
     def _do(self, step: Step) -> None:
         from sessions_app.models import Host, Session
 
         sim, number, on = self._sim.faults, self.numbers[step.target], not step.undo
         kind, _, rest = step.what.partition("_")
-        if kind in ("kill", "pause"):
+        if _is_signal(step):
             self._signal(f"host-{step.target + 1}" if rest == "host" else rest, kind, on)
         elif step.what == "restart_host":
             Host.objects.get(name=f"host-{step.target + 1}").request_restart("chaos", "as scheduled")

@@ -74,7 +74,12 @@ def early(events: list[SessionEvent]) -> Iterator[str]:
     for position, event in enumerate(events):
         if event.kind in FAILURES:
             earliest, code = _time(event.evidence.get("retry_at")), event.code
-        elif event.kind in ("reset", "pair_started") or (event.kind == "requested" and event.reason != "stop"):
+        elif (
+            event.kind in ("reset", "pair_started")
+            or (event.kind == "requested" and event.reason != "stop")
+            # Asked for while it was connecting, and carried out after that had failed.
+            or (event.kind == "stopped" and event.reason == "restart")
+        ):
             earliest = None  # staff want it now
         elif event.kind == "starting":
             # 405 is the one wait that ends early: when the fleet's one trial was accepted.

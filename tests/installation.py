@@ -91,7 +91,7 @@ class Installation:
         self.environment = {
             **os.environ, **(sim.environment() if sim else {}), "VAR_DIR": str(folder), "PYTHONUNBUFFERED": "1",
             "DATABASE_URL": _database_url(), "RETRY_TIME_SCALE": str(SCALE), "RECONNECT_GRACE": "2",
-            "COLLECT_INTERVAL": "1", **environment,
+            "HOST_STARTS_PER_SECOND": "10", "COLLECT_INTERVAL": "1", **environment,
         }  # fmt: skip
 
     # -- processes

@@ -11,14 +11,16 @@ import base64
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from sessions_app.whatsapp import neonize_client, upstream
+from sessions_app.whatsapp import neonize_client, symptoms, upstream
 from sessions_app.whatsapp.client import (
     Client,
     NotSent,
@@ -43,6 +45,8 @@ class Driver:
         self._whatsapp = NeonizeWhatsApp()
         self._clients: dict[str, Client] = {}
         self._pairings: dict[str, Pairing] = {}
+        self._doom: dict[str, str] = {}
+        self._turned_round = threading.Event()
 
     def run(self) -> None:
         """Serve until the test closes the socket."""
@@ -77,6 +81,9 @@ class Driver:
 
     def _receiver(self, name: str) -> Receive:
         def receive(inbound: Inbound) -> None:
+            if type(inbound).__name__ == self._doom.get(name):
+                time.sleep(0.3)  # time enough for the library to confirm it
+                os.kill(os.getpid(), signal.SIGKILL)
             self._send({"to": name, "inbound": dump(inbound).decode()})
 
         return receive
@@ -134,6 +141,31 @@ class Driver:
     def do_alive(self, name: str) -> bool:
         """Return whether a pairing runs."""
         return self._pairings[name].alive()
+
+    def do_doom(self, name: str, on: str) -> None:
+        """Have the process killed a moment after a client was first told of such an Inbound, which nobody hears of."""
+        self._doom[name] = on
+
+    def do_turn_round(self) -> None:
+        """Have the library's next word of a lost connection heard after that of the log-in that follows it."""
+        heard = neonize_client.NeonizeClient.on_event
+        late: list[bytes] = []
+
+        def on_event(client: neonize_client.NeonizeClient, number: int, data: bytes) -> None:
+            if number == symptoms.DISCONNECTED and not late:
+                late.append(data)
+                return
+            heard(client, number, data)
+            if number == symptoms.CONNECTED:
+                neonize_client.NeonizeClient.on_event = heard  # type: ignore[assignment, method-assign]
+                heard(client, symptoms.DISCONNECTED, late[0])
+                self._turned_round.set()
+
+        neonize_client.NeonizeClient.on_event = on_event  # type: ignore[assignment, method-assign]
+
+    def do_turned_round(self) -> bool:
+        """Return whether both were heard."""
+        return self._turned_round.wait(30)
 
     def do_tune(self, dial: float, sign_of_life: float) -> None:
         """Shorten the time-outs, so that a test of them does not take 35 s."""

@@ -22,6 +22,7 @@ from messaging.kinds import Kind
 from messaging.models import Ask, Chat, HostRequest, IdempotencyKey, Media, MediaState, Message
 from monitoring.models import HealthSample, Incident, Severity
 from sessions_app.models import Session, SessionCommand
+from tests.test_messages import hand_over
 
 pytestmark = pytest.mark.django_db
 
@@ -286,7 +287,7 @@ def test_waiting_gives_the_outcome_or_202(caller: Caller, account: Account, monk
 
     def sent(seconds: float) -> None:
         message = Message.objects.get(text="b")
-        Message.objects.claim([message.pk], 1, timezone.now())
+        hand_over(message)
         message.sent("3EB0", timezone.now())
 
     monkeypatch.setattr("messaging.api.messages.time.sleep", sent)

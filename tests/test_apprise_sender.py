@@ -105,5 +105,6 @@ def test_a_service_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPa
     with http_sink() as sink:
         sink.delay = 2
         error = apprise_sender.send(f"json://127.0.0.1:{sink.port}/x?rto=30", "t", "b", "")
-    assert re.search("did not (answer|finish) within 1", error), error
+    # Ours, or Apprise's own words with the time it measured itself.
+    assert re.search(r"did not (answer within 1 s|finish within [01]\.)", error), error
     assert time.monotonic() - began < 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from accounts.models import Account
 from sessions_app.host.journal import Noted, dump
 from sessions_app.models import SessionEvent
 from sessions_app.whatsapp.client import Kind, Observation
-from tests.chaos import FAULTS, schedule
+from tests.chaos import FAULTS, Chaos, Step, schedule
 from tests.chaos_verdict import audited, early, unasked
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -33,6 +34,22 @@ def test_every_fault_ends_within_the_run_and_all_of_them_occur() -> None:
         assert sum(s.undo for s in steps if s.what == what) == sum(not s.undo for s in steps if s.what == what)
 
 
+def test_what_waits_for_a_paused_process_does_not_keep_it_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    awake, done = threading.Event(), []
+
+    def do(_self: Chaos, step: Step) -> None:
+        if step.what == "pause_host":
+            (awake.set if step.undo else awake.clear)()
+        else:
+            assert awake.wait(20), "what asks the database kept the process that holds its lock from waking up"
+            done.append(step.what)
+
+    monkeypatch.setattr(Chaos, "_do", do)
+    steps = [Step(0, "pause_host"), Step(0.01, "stop_session"), Step(0.02, "pause_host", undo=True)]
+    Chaos(SimpleNamespace(), SimpleNamespace()).run(steps)  # type: ignore[arg-type]
+    assert done == ["stop_session"]
+
+
 def event(kind: str, after: float, **fields: Any) -> SessionEvent:
     return SessionEvent(kind=kind, at=NOW + after * SECOND, **fields)
 
@@ -42,6 +59,8 @@ def test_an_early_start_is_seen() -> None:
     assert list(early([failed, event("starting", 7)]))
     assert not list(early([failed, event("starting", 8)]))
     assert not list(early([failed, event("reset", 1), event("starting", 2)]))
+    assert not list(early([failed, event("stopped", 1, reason="restart"), event("starting", 2)]))
+    assert list(early([failed, event("stopped", 1, reason="by_staff"), event("starting", 2)]))
 
 
 def test_a_log_in_nobody_started_is_seen() -> None:

@@ -300,6 +300,23 @@ def test_a_silent_server_fails_the_probe_in_time(side: Side, phone: str) -> None
     client.stop()
 
 
+@pytest.mark.real
+def test_a_lost_connection_told_of_too_late_does_not_end_the_one_that_followed(
+    only_real: RealSide, phone: str
+) -> None:
+    client = only_real.online(phone)
+    only_real.driver.ask("turn_round")
+    only_real.sim.faults.drop(phone)
+    client.seen.wait(Kind.CONNECTED, nth=2)
+    assert only_real.driver.ask("turned_round")
+    assert client.seen.kinds() == ["connected", "connected"]
+    assert client.probe()
+    only_real.sim.faults.drop(phone)  # in order again
+    client.seen.wait(Kind.CONNECTED, nth=3)
+    assert client.seen.kinds() == ["connected", "connected", "disconnected", "connected"]
+    client.stop()
+
+
 def test_without_a_network_a_start_fails_at_once(side: Side, phone: str) -> None:
     store = side.paired(phone)
     side.break_network("refused")
@@ -369,6 +386,21 @@ def test_a_stop_does_not_wait_for_a_dial_that_hangs(only_real: RealSide, phone: 
 def test_a_client_of_a_store_that_is_gone_dies(only_real: RealSide) -> None:
     client = only_real.connect(only_real.new_store())
     assert client.seen.end().kind is Kind.CLIENT_DIED
+    client.stop()
+
+
+@pytest.mark.real
+def test_a_client_whose_store_cannot_be_prepared_does_not_start_until_it_can(only_real: RealSide, phone: str) -> None:
+    store = only_real.paired(phone)
+    with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        refused = only_real.connect(store)
+        end = refused.seen.end()
+    assert (end.kind, refused.seen.of(Kind.CONNECTED)) == (Kind.CLIENT_DIED, [])
+    assert "cannot be prepared: database is locked" in end.detail["error"]
+    refused.stop()
+    client = only_real.connect(store)
+    client.seen.wait(Kind.CONNECTED)
     client.stop()
 
 

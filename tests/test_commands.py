@@ -162,6 +162,7 @@ def test_pairing_and_control_from_the_terminal(installation: Installation, sim: 
     from tests.installation import live_host
 
     wait_for(live_host, 20, installation.log("host-1"))
+    assert psutil.Process(installation.programs["host-1"].pid).nice() > os.nice(0)  # pages come first
     sim.faults.break_network("refused")
     answer = installation.manage("sessions", "pair", "Terminal")
     assert is_one_sentence(answer), answer.stderr

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import Account
 from messaging.ageing import age
 from messaging.courier import courier
 from messaging.courier.courier import Courier
+from messaging.courier.inbox import Known, store_message
 from messaging.courier.journal import Journal
+from messaging.courier.lane import Lane, claim
 from messaging.kinds import Kind
 from messaging.models import Ask, Chat, ContactPause, Event, HostRequest, Media, Message, PacingRule
 from sessions_app.host.extension import Line
@@ -28,6 +32,7 @@ from sessions_app.whatsapp.contents import Edit, Reaction, Reference, Revoke, Te
 from sessions_app.whatsapp.fake import FakeWhatsApp
 from sessions_app.whatsapp.inbound import Person, ReceiptKind
 from tests.installation import wait_for
+from tests.unconfirmed import leave_unconfirmed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,9 +66,16 @@ class Office:
         store = self.fake.paired(str(self._folder / str(account.phone)), str(account.phone), "Staff")
         client = self.fake.connect(store, "", lambda _: None, lambda it: self.courier.receive(account.pk, it))
         self.lines[account.session.pk] = Line(account.session.pk, account.pk, epoch, client)
+        self._written(account)
 
     def disconnect(self, account: Account) -> None:
         self.lines.pop(account.session.pk).client.stop()
+        self._written(account)
+
+    @staticmethod
+    def _written(account: Account) -> None:
+        """A host writes down that a session changed, which wakes whoever sleeps until somebody writes."""
+        Session.objects.filter(pk=account.session.pk).update(checked_at=timezone.now())
 
 
 @pytest.fixture
@@ -81,6 +93,10 @@ def queue(account: Account, to: Account | str, text: str = "hello", kind: Kind =
     chat = Chat.objects.of(account, number if "@" in number else f"{number}@s.whatsapp.net")
     content = options.pop("content", {"text": text})
     return Message.queue(chat, kind, content, **options)
+
+
+def fresh_chat(chat: Chat) -> Chat:
+    return Chat.objects.get(pk=chat.pk)
 
 
 def fresh(row: Message) -> Message:
@@ -186,6 +202,20 @@ def test_a_receipt_that_could_mean_another_message_resolves_nothing(
     assert [fresh(row).state for row in rows] == ["uncertain"] * uncertain
 
 
+def test_a_receipt_that_cannot_be_looked_up_again_holds_nothing_up(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_given: object) -> int:
+        raise ValueError
+
+    monkeypatch.setattr("messaging.courier.inbox.resolve", fail)
+    anna, peer = office.account(), Person("4917000000002")
+    receipt = inbound.Receipt(ReceiptKind.DELIVERED, ("3EB0AA",), peer.address, peer, peer, False, timezone.now())
+    office.courier.receive(anna.pk, receipt)
+    until(queue(anna, "4917000000003"), "sent")
+    wait_for(lambda: not office.courier._parked and not office.courier._arrived)
+
+
 def test_a_receipt_that_could_mean_what_a_killed_host_was_sending_resolves_nothing(office: Office) -> None:
     anna = office.account(epoch=4)
     office.fake.fail_sends(str(anna.phone), Unknown("No answer."))
@@ -245,6 +275,64 @@ def test_a_host_that_lost_its_lease_claims_nothing(office: Office) -> None:
     until(queue(other, "4917000000008"), "sent")
     assert fresh(row).state == "queued"
     assert len(office.fake.handed) == 1
+
+
+def test_of_several_only_those_still_queued_and_under_our_leases_are_claimed() -> None:
+    now, ours, others = timezone.now(), *(Host.objects.create(name=name) for name in ("ours", "others"))
+    chosen = []
+    for n in range(5):
+        account = Account.objects.create(label=f"Account {n}", phone=f"491700000002{n}")
+        Session.objects.filter(account=account).update(host=ours, lease_epoch=n + 1)
+        lane = Lane(Line(account.session.pk, account.pk, n + 1, cast(Any, None)), now)
+        chosen.append((lane, queue(account, "4917000000030", now=now)))
+    assert [row for _lane, row in claim(chosen, ours, now)] == [row for _lane, row in chosen]
+    assert [(fresh(row).state, fresh(row).epoch, fresh(row).attempts) for _lane, row in chosen] == [
+        ("sending", n + 1, 1) for n in range(5)
+    ]  # fmt: skip
+    again = now + timedelta(seconds=1)
+    assert claim(chosen, ours, again) == []  # somebody has them
+    rows = [row for _lane, row in chosen]
+    Message.objects.update(state="queued")
+    rows[1].cancel("staff")
+    Session.objects.filter(account=rows[2].account).update(lease_epoch=9)
+    Session.objects.filter(account=rows[3].account).update(host=others)
+    Message.objects.filter(pk=rows[4].pk).update(next_at=again + timedelta(minutes=1))
+    assert [row for _lane, row in claim(chosen, ours, again)] == rows[:1]
+    assert [fresh(row).state for row in rows] == ["sending", "cancelled", "queued", "queued", "queued"]
+
+
+def test_an_outcome_that_was_overtaken_holds_up_no_other(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    anna, ben = office.account(), office.account()
+    monkeypatch.setattr(courier, "_TURN", 0.5)  # so both outcomes are written in one turn
+    held = [office.fake.hold_sends(str(account.phone)) for account in (anna, ben)]
+    rows = [queue(account, "4917000000031") for account in (anna, ben)]
+    for row in rows:
+        until(row, "sending")
+    Message.objects.filter(pk=rows[0].pk).update(state="failed", error_code="host_died")
+    for each in held:
+        each.set()
+    until(rows[1], "sent")
+    wait_for(lambda: not any(lane.busy for lane in office.courier._lanes.values()))
+    assert fresh(rows[0]).state == "failed"
+    assert (told(anna), told(ben)) == ([], ["message.sent"])
+    until(queue(anna, "4917000000032"), "sent")
+
+
+def test_a_commit_that_nobody_answers_for_sends_nothing_twice_and_holds_nothing_up(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna, ben = office.account(), office.account()
+    monkeypatch.setattr(courier, "_PAUSE", 0.01)
+    done = leave_unconfirmed(monkeypatch, "courier")
+    rows = [queue(anna, ben, f"letter {n}") for n in range(20)]
+    for row in rows:
+        assert until(row, "delivered", 30).attempts == 1
+    wait_for(lambda: len(arrived(ben)) >= 20)
+    assert [row.text for row in arrived(ben)] == [f"letter {n}" for n in range(20)]
+    assert len(office.fake.handed) == 20
+    assert sorted(told(anna)) == ["message.delivered"] * 20 + ["message.sent"] * 20
+    assert told(ben) == ["message.received"] * 20
+    assert {True, False} <= set(done)
 
 
 def test_expired_and_cancelled_messages_are_not_sent(office: Office) -> None:
@@ -382,6 +470,30 @@ def test_a_message_that_arrives_twice_is_stored_and_told_once(office: Office) ->
         office.courier.receive(ben.pk, text_from(peer, identity))
     wait_for(lambda: len(arrived(ben)) == 2)
     assert told(ben) == ["message.received"] * 2
+
+
+def test_the_chats_of_what_arrives_together_are_looked_up_together(office: Office) -> None:
+    ben, other = office.account(), office.account()
+    known, hidden = Chat.objects.of(ben, "4917000000051@s.whatsapp.net"), Chat.objects.of(ben, "92@lid")
+    group = Chat.objects.of(ben, "120363@g.us")
+    both, found = Person("4917000000051", "91@lid"), Person("4917000000052", "92@lid")
+    stranger = Person("4917000000053")
+    everybody = replace(text_from(both, "3A6"), chat="120363@g.us", peer=Person())
+    together: list[tuple[int, inbound.Inbound]] = [
+        *((ben.pk, text_from(peer, f"3A{n}")) for n, peer in enumerate((both, found, stranger, stranger, both))),
+        (ben.pk, everybody), (other.pk, text_from(both, "3A7")),
+    ]  # fmt: skip
+    with CaptureQueriesContext(connection) as asked:
+        batch = Known.of(together)
+        rows = [store_message(pk, each, batch) for pk, each in together if isinstance(each, inbound.Message)]
+    chats = [row.chat for row in rows if row is not None]
+    assert chats[:2] == [known, hidden]
+    assert chats[2] == chats[3] not in (known, hidden)
+    assert chats[4:6] == [known, group]
+    assert chats[6].account_id == other.pk
+    assert (fresh_chat(known).lid, fresh_chat(hidden).phone) == ("91", "4917000000052")
+    looks = [each["sql"] for each in asked if each["sql"].startswith("SELECT") and "FROM messaging_chat" in each["sql"]]
+    assert len(looks) == 3, looks  # all of them, and each of the two that are new
 
 
 def test_something_for_an_account_that_is_gone_holds_up_nothing(office: Office, tmp_path: Path) -> None:

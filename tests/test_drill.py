@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -193,12 +194,20 @@ class Watch:
 def _kill_everything(server: Server) -> None:
     """The guard first: it would start supervisord again."""
     ours = processes.started_by(f"unix://{server.socket}")
-    ours.sort(key=lambda one: "waserver.guard" not in one.cmdline())
-    supervisord = psutil.Process(server.pid("supervisord"))
-    for one in [*ours[:1], supervisord, *ours[1:]]:
-        one.send_signal(signal.SIGKILL)
+    supervisord, guards = psutil.Process(server.pid("supervisord")), []
+    for one in ours:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a job's own process may just have ended
+            if "waserver.guard" in one.cmdline():
+                guards.append(one)
+    assert len(guards) == 1
+    for one in [*guards, supervisord, *ours]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.send_signal(signal.SIGKILL)
     processes.still_running([*ours, supervisord], 10)
-    assert not processes.started_by(f"unix://{server.socket}")
+    for one in processes.started_by(f"unix://{server.socket}"):  # started by one of them meanwhile
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    wait_for(lambda: not processes.started_by(f"unix://{server.socket}"), 10)
 
 
 def _corrupt(store: Path) -> None:

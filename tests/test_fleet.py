@@ -15,7 +15,7 @@ from accounts.models import Account
 from sessions_app.explanations import explain
 from sessions_app.fleet import Cause, Failed, Verdict, detect, judge
 from sessions_app.fleet_watch import watch
-from sessions_app.host.decision import Act, Limits, decide
+from sessions_app.host.decision import Act, Limits, View, decide
 from sessions_app.host.runner import Runner
 from sessions_app.models import FleetCause, Host, Session, SessionEvent
 from sessions_app.models.fleet_cause import begin_trial
@@ -178,9 +178,9 @@ def test_failures_older_than_two_minutes_do_not_count() -> None:
 def test_a_failure_written_while_a_turn_of_the_host_goes_on_is_waited_for() -> None:
     runner = Runner(waiting(state="stopped", attempts=0, retry_at=None), cast(Any, None))
     runner.causes = [Cause(1, 503, trial=runner.row.pk)]
-    assert decide(runner.view(), timezone.now(), Limits()) is Act.START
+    assert decide(cast(View, runner.view()), timezone.now(), Limits()) is Act.START
     runner.row = waiting(retry_at=timezone.now() + 8 * SECOND)
-    assert decide(runner.view(), timezone.now(), Limits()) is Act.NOTHING
+    assert decide(cast(View, runner.view()), timezone.now(), Limits()) is Act.NOTHING
 
 
 # -- on the wire

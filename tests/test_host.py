@@ -7,14 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Account
+from sessions_app.host.decision import Act, Limits, decide
 from sessions_app.host.host import SessionHost
+from sessions_app.host.runner import Runner
+from sessions_app.host.writer import Entry
 from sessions_app.live_back import live_back
 from sessions_app.models import Host, Session, SessionCommand, SessionEvent
 from sessions_app.transition import apply
@@ -67,7 +72,7 @@ def running(settings: Any, tmp_path: Path) -> Iterator[Running]:
     settings.DEVICES_DIR = settings.RUN_DIR = tmp_path
     settings.HOST_POLL = timedelta(seconds=0.05)
     settings.RECONNECT_GRACE = timedelta(seconds=0.5)
-    settings.RETRY_TIME_SCALE = 0.05
+    settings.RETRY_TIME_SCALE, settings.HOST_STARTS_PER_SECOND = 0.05, 10
     FAKES.clear()
     running = Running()
     running.start()
@@ -263,6 +268,38 @@ def test_a_silent_session_is_probed_and_only_a_failed_probe_restarts_it(running:
     until(row, "connected")
 
 
+def test_nothing_is_decided_for_a_quiet_session_and_whatever_happens_to_one_ends_that(running: Running) -> None:
+    row = paired(running)
+    host, _thread = running.hosts["host-1"]
+    running.stop("host-1")  # so that nobody else looks
+    limits = host._limits
+    quiet = SimpleNamespace(silent_for=lambda: limits.silence - timedelta(seconds=1), stop=lambda: None)
+
+    def runner(**changed: Any) -> Runner:
+        made = Runner(Session.objects.select_related("account").get(pk=row.pk), host._means)
+        made.row.state, made._client = "connected", quiet  # type: ignore[assignment]
+        for name, value in changed.items():
+            setattr(made, name, value)
+        return made
+
+    assert runner().is_quiet(limits)
+    view = runner().view()
+    assert view is not None
+    assert decide(view, timezone.now(), limits) is Act.NOTHING
+    deaf = SimpleNamespace(silent_for=lambda: limits.silence)
+    for changed in (
+        {"command": SessionCommand(verb="restart")}, {"leaving": True}, {"_drops": [0.0]}, {"_keepalive_timeouts": 1},
+        {"_client": None}, {"_client": deaf}, {"_proxy": "http://other"}, {"_busy": True}, {"_pending": 1},
+        {"gone": True}, {"causes": [object()]}, {"_pairing": object()},
+    ):  # fmt: skip
+        assert not runner(**changed).is_quiet(limits), changed
+    for change in ({"state": "reconnecting"}, {"desired": "offline"}, {"proxy": "http://other"}):
+        made = runner()
+        for name, value in change.items():
+            setattr(made.row if name == "state" else made.row.account, name, value)
+        assert not made.is_quiet(limits), change
+
+
 def test_a_second_host_takes_over_when_the_first_stops(running: Running) -> None:
     rows = [paired(running, f"Account {n}", f"491511234567{n}") for n in range(3)]
     running.start("host-2")
@@ -365,3 +402,35 @@ def test_a_release_keeps_a_wish_that_arrived_meanwhile() -> None:
     row.request_pairing("ana")
     assert row.release(None) is False
     assert fresh(session).host == host
+
+
+class LastWords:
+    """A pairing, and the writer it reports to: asked whether it is alive, it has just failed and is not."""
+
+    runner: Runner
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.put = self.entries.append
+
+    def alive(self) -> bool:
+        if not self.entries:
+            self.runner.note(Kind.PAIR_FAILED, None, reason="signature_mismatch")
+        return False
+
+
+def test_a_pairing_that_failed_this_moment_is_not_taken_up_again() -> None:
+    row = Account.objects.create(label="x").session
+    apply(
+        row, Observation(Kind.PAIR_STARTED, None, {"expires_at": (timezone.now() + timedelta(hours=1)).isoformat()}), 0
+    )
+    pairing = LastWords()
+    runner = pairing.runner = Runner(row, Mock(writer=pairing))
+    runner._pairing = cast(Any, pairing)
+    assert row.state == "pairing"
+    assert runner.view() is None
+    entry = pairing.entries[0]
+    entry.written(apply(row, entry.seen, 0))
+    view = runner.view()
+    assert view is not None
+    assert decide(view, timezone.now(), Limits()) is Act.RELEASE

@@ -229,7 +229,8 @@ def test_a_paused_host_that_wakes_up_writes_nothing(
     installation.until(session, "connected")
     paused.send(signal.SIGSTOP)
     installation.start_host("host-2")
-    wait_for(lambda: str(fresh(session).host) == "host-2", 30)
+    # Its event, not the row's state: that is still the paused host's until the other one starts.
+    wait_for(SessionEvent.objects.filter(session=session, host_name="host-2", kind="connected").exists, 30)
     row = installation.until(session, "connected", 30)
     events = SessionEvent.objects.filter(session=session, host_name="host-1").count()
     paused.send(signal.SIGCONT)

@@ -111,6 +111,27 @@ def test_a_draining_host_hands_over_what_others_have_room_for(running: Running, 
 
 
 @pytest.mark.django_db(transaction=True)
+def test_no_more_than_the_surplus_is_given_while_the_first_takes_long_to_leave(running: Running, settings: Any) -> None:
+    settings.LEASE_RENEWAL = timedelta(seconds=0.1)
+    rows = [paired(running, f"Account {n}", f"491511234567{n}") for n in range(4)]
+    gates = [running.fake.hold_stop(row.store_path) for row in rows]
+    running.start("host-2")
+    one = running.hosts["host-1"][0]
+    wait_for(lambda: any(runner.leaving for runner in one._runners.values()))
+    renewals: set[float] = set()
+    wait_for(lambda: renewals.add(one._renewed) or len(renewals) > 5)  # type: ignore[func-returns-value]
+    for gate in gates:
+        gate.set()
+
+    def owned() -> list[int]:
+        return [Session.objects.filter(host__name=f"host-{n}", state="connected").count() for n in (1, 2)]
+
+    wait_for(lambda: sum(owned()) == 4 and owned()[1] > 0)
+    assert owned() == [3, 1]  # the share is 2, and one more than that stays where it is
+    assert SessionEvent.objects.filter(kind="released", reason="handed_over").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_restart_hands_over_first_and_says_why(running: Running, settings: Any) -> None:
     settings.LEASE_RENEWAL = timedelta(seconds=0.2)
     row = paired(running)

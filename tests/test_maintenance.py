@@ -74,6 +74,13 @@ def test_what_is_no_window_is_one_sentence(text: str, settings: Any) -> None:
     assert window.parse("") is None
 
 
+@pytest.mark.parametrize("number", [-1, 20])
+def test_a_niceness_a_host_may_not_have_is_one_sentence(number: int, settings: Any) -> None:
+    settings.HOST_NICE = number
+    (error,) = [one for one in run_checks() if one.id == "waserver.E002"]
+    assert error.msg == f"HOST_NICE must be between 0 and 19, and is {number}."
+
+
 def hosts(*names: str, **fields: Any) -> list[Host]:
     values = {"heartbeat_at": NOW, "started_at": NOW - DAY, **fields}
     return [Host.objects.create(name=name, **values) for name in names]

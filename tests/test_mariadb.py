@@ -17,18 +17,27 @@ import pytest
 from django.conf import settings
 from django.db import close_old_connections, connection
 from django.db.models import QuerySet
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import Account
+from messaging import answering
+from messaging.courier import courier
+from messaging.courier.inbox import Known
+from messaging.dispatcher import Dispatcher
 from messaging.kinds import Kind
-from messaging.models import Chat, Event, Message
+from messaging.models import Chat, Event, Message, StreamReader
 from messaging.models.event import EventKind
 from messaging.models.message import Direction
 from messaging.models.webhook import Delivery, DeliveryState
 from messaging.states import MessageState
 from monitoring.models import HealthSample, Resolution
+from sessions_app.host import host as session_host
 from sessions_app.live_back import live_back
 from sessions_app.models import Host, Session, SessionCommand, SessionEvent
+from sessions_app.whatsapp import inbound
+from sessions_app.whatsapp.contents import Text
+from sessions_app.whatsapp.inbound import Person
 from tests.installation import Installation, wait_for
 from tests.wasim import Wasim
 
@@ -152,18 +161,43 @@ HOT: dict[str, Callable[[Account], QuerySet[Any]]] = {
 _FEW = 800
 
 
+def explained(statement: str, values: Any) -> list[tuple[str, str, str, str]]:
+    """Return table, way, index and rows of each step that looks at many, or at a whole table."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {statement}", values)
+        names = [column[0] for column in cursor.description]
+        plan = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    many = [step for step in plan if step["type"] == "ALL" or int(str(step["rows"] or 0).split()[0]) > _FEW]
+    return [(step["table"], step["type"], step["key"], step["rows"]) for step in many]
+
+
 def test_every_hot_query_finds_its_rows_by_an_index(filled: Account) -> None:
-    wrong = {}
-    for name, query in HOT.items():
-        statement, values = query(filled).query.sql_with_params()
-        with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN {statement}", values)
-            names = [column[0] for column in cursor.description]
-            plan = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        whole = [step for step in plan if step["type"] == "ALL"]
-        if whole or any(int(str(step["rows"] or 0).split()[0]) > _FEW for step in plan):
-            wrong[name] = [(step["table"], step["type"], step["key"], step["rows"]) for step in plan]
-    assert wrong == {}
+    found = {name: explained(*query(filled).query.sql_with_params()) for name, query in HOT.items()}
+    assert {name: steps for name, steps in found.items() if steps} == {}
+
+
+def test_what_is_looked_up_of_arrivals_is_found_by_an_index(filled: Account) -> None:
+    people = [Person(f"62813{n:08}", f"{n}@lid") for n in range(8)]
+    arrived = [(filled.pk + n, inbound.Message(f"3A{n}", f"{n}@s.whatsapp.net", one, one, False, timezone.now(), "Siti",
+                                               Text("hello"))) for n, one in enumerate(people)]  # fmt: skip
+    with CaptureQueriesContext(connection) as asked:
+        Known.of(arrived)
+    assert len(asked) == 3
+    found = [step for each in asked for step in explained(each["sql"], None)]
+    assert [step for step in found if step[0] != "<union1,2,3>"] == []  # what the three have found
+
+
+def test_what_loops_ask_all_day_is_answered_by_an_index(filled: Account) -> None:
+    # "tell" compares all sessions by its nature, once a second; "feed" has a table of few rows.
+    questions = {step.name: f"SELECT EXISTS({step.question})" for step in Dispatcher()._steps
+                 if step.name not in ("tell", "feed")}  # fmt: skip
+    questions |= {"courier": courier._QUESTION, "host": session_host._QUESTION}
+    StreamReader.objects.create(name=answering.READER, position=9_990)
+    given = {"now": "2026-01-01 00:00:00", "host": Host.objects.get(name="host-7").pk}
+    found = {name: explained(question, given) for name, question in questions.items()}
+    wrong = {name: [s for s in steps if s[0] != "messaging_webhookendpoint"]
+             for name, steps in found.items()}  # fmt: skip
+    assert {name: steps for name, steps in wrong.items() if steps} == {}
 
 
 def test_an_index_that_is_missing_would_be_noticed(filled: Account) -> None:

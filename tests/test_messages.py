@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -13,7 +15,10 @@ from django.utils import timezone
 from accounts.models import Account
 from messaging.kinds import Kind
 from messaging.models import Chat, Event, EventKind, Media, MediaState, Message, OnUncertain
+from messaging.models.chat import NOTES
+from messaging.models.event import EVENTS
 from messaging.models.media import unused
+from messaging.models.message import CHANGES, OvertakenError
 from messaging.states import FOLLOWING, MessageState, before
 
 pytestmark = pytest.mark.django_db
@@ -34,6 +39,11 @@ def chat(account: Account) -> Chat:
 
 def queue(chat: Chat, text: str = "hello", **more: object) -> Message:
     return Message.queue(chat, Kind.TEXT, {"text": text}, **more)  # type: ignore[arg-type]
+
+
+def hand_over(message: Message, epoch: int = 1) -> None:
+    """Have it on its way, as after the courier's claim."""
+    Message.objects.filter(pk=message.pk).update(state=S.SENDING, epoch=epoch, claimed_at=timezone.now())
 
 
 def due(now: datetime | None = None) -> list[str]:
@@ -73,10 +83,7 @@ def test_a_change_that_the_table_does_not_allow_changes_nothing(chat: Chat, stat
 
 def test_a_message_goes_its_way_and_each_step_is_told_once(chat: Chat) -> None:
     message, now = queue(chat), timezone.now()
-    assert Message.objects.claim([message.pk], 3, now) == [message.pk]
-    assert Message.objects.claim([message.pk], 4, now) == []
-    message.refresh_from_db()
-    assert (message.state, message.epoch, message.attempts) == (S.SENDING, 3, 1)
+    hand_over(message, 3)
     assert message.sent("3EB0", now)
     assert message.delivered(now)
     assert not message.delivered(now)
@@ -89,7 +96,7 @@ def test_a_message_goes_its_way_and_each_step_is_told_once(chat: Chat) -> None:
 
 def test_a_message_in_flight_when_its_host_died_is_left_behind_and_never_due_again(chat: Chat) -> None:
     message = queue(chat)
-    Message.objects.claim([message.pk], 3, timezone.now())
+    hand_over(message, 3)
     assert list(Message.objects.left_behind(chat.account_id, 3)) == []
     assert list(Message.objects.left_behind(chat.account_id, 4)) == [message]
     assert message.uncertain("host_died", "The host died.")
@@ -98,7 +105,7 @@ def test_a_message_in_flight_when_its_host_died_is_left_behind_and_never_due_aga
 
 def test_a_late_receipt_resolves_an_uncertain_message(chat: Chat) -> None:
     message = queue(chat)
-    Message.objects.claim([message.pk], 1, timezone.now())
+    hand_over(message)
     message.uncertain("timeout", "No answer.")
     assert list(Message.objects.uncertain_in(chat)) == [message]
     assert message.delivered(timezone.now(), whatsapp_id="3EB0")
@@ -125,7 +132,7 @@ def test_the_first_unfinished_message_of_each_chat_is_due(account: Account, chat
     other = Chat.objects.of(account, "6281200000002@s.whatsapp.net")
     first, _second, _third = queue(chat, "1"), queue(chat, "2"), queue(other, "3")
     assert due() == ["1", "3"]
-    Message.objects.claim([first.pk], 1, timezone.now())
+    hand_over(first)
     assert due() == ["3"]
     first.retry(timezone.now() + MINUTE, "offline", "Not connected.")
     assert due() == ["3"]
@@ -212,6 +219,47 @@ def test_a_rolled_back_change_is_not_told(chat: Chat) -> None:
     assert told() == []
 
 
+def test_what_becomes_of_messages_is_written_together_in_their_order(
+    chat: Chat, django_assert_num_queries: Any
+) -> None:
+    now, rows = timezone.now(), [queue(chat, f"letter {n}") for n in range(4)]
+    for row in rows:
+        hand_over(row)
+        row.state = S.SENDING
+    with transaction.atomic(), EVENTS.together(), NOTES.together(), django_assert_num_queries(5), CHANGES.together():
+        rows[3].read(now)
+        rows[0].sent("3EB0A", now)
+        rows[1].sent("3EB0B", now + MINUTE)
+        rows[0].delivered(now + MINUTE)
+        assert rows[0].read(now + 2 * MINUTE)
+        assert not rows[0].delivered(now + 3 * MINUTE)  # it is read already, though the database does not know
+        rows[2].delivered(now)
+    assert told() == [f"message.{kind}" for kind in ("read", "sent", "sent", "delivered", "read", "delivered")]
+    stored = [Message.objects.get(pk=row.pk) for row in rows]
+    assert [(row.state, row.whatsapp_id, row.sent_at, row.delivered_at, row.read_at) for row in stored] == [
+        ("read", "3EB0A", now, now + MINUTE, now + 2 * MINUTE), ("sent", "3EB0B", now + MINUTE, None, None),
+        ("delivered", None, now, now, None), ("read", None, now, now, now),
+    ]  # fmt: skip
+
+
+def test_what_was_overtaken_is_not_written_together(chat: Chat) -> None:
+    now, rows = timezone.now(), [queue(chat, f"letter {n}") for n in range(2)]
+    for row in rows:
+        hand_over(row)
+        row.state = S.SENDING
+    Message.objects.filter(pk=rows[1].pk).update(state=S.FAILED)
+
+    def write() -> None:
+        with transaction.atomic(), EVENTS.together(), NOTES.together(), CHANGES.together():
+            rows[0].sent("3EB0A", now)
+            rows[1].sent("3EB0B", now)
+
+    with pytest.raises(OvertakenError):
+        write()
+    assert [row.state for row in Message.objects.order_by("pk")] == ["sending", "failed"]
+    assert told() == []
+
+
 def test_positions_are_given_in_order_without_gaps(account: Account) -> None:
     for n in range(5):
         Event.append(EventKind.SESSION, account.pk, {"n": n})
@@ -277,3 +325,28 @@ def test_a_cursor_does_not_skip_an_event_that_is_committed_late() -> None:
     assert seen == [0, 2, 1]
     read()
     assert seen == [0, 2, 1]
+
+
+def test_when_a_chat_last_had_a_message_is_written_at_once_or_with_what_comes_together(
+    chat: Chat, django_assert_num_queries: Any
+) -> None:
+    other, third = (Chat.objects.of(chat.account_id, f"628120000009{n}@s.whatsapp.net") for n in range(2))
+    at = [timezone.now() + timedelta(seconds=n) for n in range(4)]
+
+    def noted(*rows: Chat) -> list[tuple[datetime | None, datetime | None]]:
+        found = Chat.objects.in_bulk([row.pk for row in rows])
+        return [(found[row.pk].last_message_at, found[row.pk].last_inbound_at) for row in rows]
+
+    Chat.note(chat.pk, at[0], inbound=False)
+    assert noted(chat) == [(at[0], None)]
+    with django_assert_num_queries(2), NOTES.together():
+        Chat.note(chat.pk, at[1], inbound=True)
+        Chat.note(chat.pk, at[2], inbound=False)  # it stays known when they last wrote
+        with NOTES.together():
+            Chat.note(other.pk, at[3], inbound=False)
+        with contextlib.suppress(ValueError), NOTES.together():
+            Chat.note(third.pk, at[3], inbound=True)
+            raise ValueError
+    assert noted(chat, other, third) == [(at[2], at[1]), (at[3], None), (None, None)]
+    Chat.note(chat.pk, at[3], inbound=False)
+    assert noted(chat) == [(at[3], at[1])]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from django.utils import timezone
 
 from accounts.models import Account
+from sessions_app.host import writer
 from sessions_app.host.journal import Journal, Noted
-from sessions_app.host.writer import Writer
+from sessions_app.host.writer import Entry, Writer
 from sessions_app.models import Host, Session, SessionEvent
+from sessions_app.transition import Outcome
 from sessions_app.whatsapp.client import Kind, Observation
+from tests.unconfirmed import leave_unconfirmed
 
 
 @pytest.fixture
@@ -43,6 +47,30 @@ def test_it_is_emptied_once_all_is_written(path: Path) -> None:
 def test_a_code_to_pair_with_is_never_in_it(path: Path, kind: Kind) -> None:
     Journal(path).append(Noted(7, 1, Observation(kind, detail={"text": "a secret"})))
     assert path.read_bytes() == b""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_commit_that_nobody_answers_for_is_not_done_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_PAUSE", 0.01)
+    host, account = Host.objects.create(name="host-1"), Account.objects.create(label="Front office")
+    Session.objects.filter(account=account).update(
+        host=host, lease_epoch=3, state="pairing", pairing_store="1/new.db", reason="scanned"
+    )
+    done = leave_unconfirmed(monkeypatch, "writer")
+    ours, outcomes = Writer(host, Journal(path)), SimpleQueue[Outcome | None]()
+    ours.start()
+    kinds = [Kind.PAIRED, Kind.STARTING, Kind.CONNECTED, *[Kind.CONNECT_TIMEOUT, Kind.STARTING] * 9]
+    for kind in kinds:
+        seen = Observation(kind, None, {"phone": "4917100000001"} if kind is Kind.PAIRED else {})
+        ours.put(Entry(account.session.pk, 3, seen, outcomes.put))
+        outcome = outcomes.get(timeout=10)
+        assert outcome is not None
+        assert (outcome.event.kind, outcome.keep) == (kind, True if kind is Kind.PAIRED else None)
+    assert ours.finish(10)
+    assert list(SessionEvent.objects.order_by("pk").values_list("kind", flat=True)) == kinds
+    row = Session.objects.get(account=account)
+    assert (row.store, row.attempts, ours.failures) == ("1/new.db", 9, 9)
+    assert done[:2] == [True, False]
 
 
 @pytest.mark.django_db

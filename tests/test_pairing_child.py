@@ -95,6 +95,23 @@ def test_a_pairing_process_that_dies_is_told_once(tmp_path: Path, hanging_proxy:
     assert [(each.kind, each.detail["reason"]) for each in seen] == [(Kind.PAIR_FAILED, PairFailure.CHILD_DIED)]
 
 
+def test_a_pairing_is_alive_until_its_last_word_was_observed(tmp_path: Path, hanging_proxy: str) -> None:
+    heard, go_on = threading.Event(), threading.Event()
+
+    def observe(observation: Observation) -> None:
+        heard.set()
+        go_on.wait(10)
+
+    pairing = pair(tmp_path / "new.db", hanging_proxy, observe)
+    pairing._child.kill()
+    assert heard.wait(10)
+    assert pairing._child.poll() is not None
+    assert pairing.alive()
+    go_on.set()
+    pairing._reader.join(10)
+    assert not pairing.alive()
+
+
 def test_the_child_ends_with_its_parent(tmp_path: Path, hanging_proxy: str) -> None:
     script = (
         "import sys, time\n"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sessions_app import retry
+from sessions_app.host.host import _CALM
 from sessions_app.models import FleetCause, RetryRule, Session, SessionCommand, SessionEvent
 from sessions_app.whatsapp.client import Kind
 from tests.contract_real import RealSide
@@ -161,7 +162,8 @@ def test_another_client_with_the_same_keys_sees_three_log_ins_of_ours_then_a_sto
     ours = len(logins) - rogue.log_ins
     assert rogue.log_ins >= 3
     assert ours <= 3
-    assert ours == SessionEvent.objects.filter(session=session, kind="connected").count() - 1
+    # Not those that were "connected": a log-in may be replaced before the library says that it is one.
+    assert ours == SessionEvent.objects.filter(session=session, kind="starting").count() - 1
     answer = installation.manage("sessions", "start", "Front office")
     assert answer.returncode == 0, answer.stderr
     assert fresh(session).state == "connected"
@@ -179,7 +181,7 @@ def test_a_zombie_is_found_and_healed_and_a_quiet_session_is_left_alone(
     silenced = time.time()
     sim.faults.silence(zombie)
     # Connected by every flag of the library, deaf on the wire. In production 45 s of silence, twice 30 s for the probe
-    # and 5 s between: 110 s, within the 120; here 4, 3 and 1.
+    # and 5 s between, and up to 5 s until the host looks: 115 s, within the 120; here 4, 3, 1 and 1.
     row = installation.until(deaf, "waiting", 30, reason="probe_failed", code=408)
     assert row.state_changed_at.timestamp() - silenced <= 4 + 3 + 1 + 3 + 2
     sim.faults.silence(zombie, False)
@@ -193,7 +195,7 @@ def test_a_zombie_is_found_and_healed_and_a_quiet_session_is_left_alone(
 
 def test_a_zombie_is_found_within_two_minutes_whatever_the_settings_defaults(settings: Any) -> None:
     waits = settings.KEEPALIVE_CHECK + 2 * settings.PROBE_TIMEOUT + settings.RETRY_REQUEST_DELAY
-    assert waits.total_seconds() + settings.HOST_POLL.total_seconds() <= 120
+    assert (waits + _CALM * settings.HOST_POLL).total_seconds() <= 120
     assert [s.total_seconds() for s in (settings.CONNECT_TIMEOUT, settings.QUERY_TIMEOUT, settings.KEEPALIVE_CHECK,
                                         settings.RETRY_REQUEST_DELAY)] == [120, 120, 45, 5]  # fmt: skip
 

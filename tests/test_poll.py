@@ -1,8 +1,9 @@
-"""When a loop looks again."""
+"""How a loop waits until there may be something new."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from django.db import connection
@@ -11,6 +12,9 @@ from accounts.models import Account
 from accounts.poll import Poll
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+#: Seconds nobody waits in a test that passes.
+LONG = 20.0
 
 
 def elsewhere() -> None:
@@ -25,10 +29,28 @@ def elsewhere() -> None:
     thread.join()
 
 
-def test_a_loop_looks_when_another_connection_has_written_and_after_a_while() -> None:
-    poll = Poll()
-    assert poll.due(1000)
-    assert poll.due(1000) == (connection.vendor != "sqlite")  # others do not tell: it is always time
-    elsewhere()
-    assert poll.due(1000)
-    assert poll.due(0)
+def rest(poll: Poll) -> None:
+    """Wait until what was written before this test has been told."""
+    while poll.wait(0.3):
+        pass
+
+
+def test_a_loop_is_woken_by_a_write_of_somebody_else_or_looks_again_where_nobody_tells() -> None:
+    told = connection.vendor == "sqlite"
+    poll = Poll(threading.Event(), 0.05)
+    rest(poll)
+    for _ in range(3):
+        began = time.monotonic()
+        elsewhere()
+        assert poll.wait(LONG) == told
+        assert time.monotonic() - began < LONG
+        rest(poll)
+
+
+def test_a_loop_is_woken_by_its_own_process_and_after_a_while() -> None:
+    wake = threading.Event()
+    poll = Poll(wake, LONG)
+    rest(poll)
+    wake.set()
+    assert poll.wait(LONG)
+    assert not poll.wait(0.01)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,7 +19,15 @@ from sessions_app import cleanup
 from sessions_app.models import Session
 from sessions_app.whatsapp import device_store, postgres_store
 from sessions_app.whatsapp.client import WhatsAppError
+from tests.contract_real import RealSide
 from tests.installation import Installation, fresh, wait_for
+from tests.test_device_stores import (
+    TABLES,
+    check_that_counters_are_held,
+    check_that_states_are_held,
+    check_what_is_kept,
+)
+from tests.test_talk_contract import address, write_at_once
 from tests.wasim import Wasim
 
 URL = os.environ.get("TEST_DEVICE_STORE_URL", "")
@@ -83,6 +92,45 @@ def test_a_store_is_made_found_and_deleted(store: str) -> None:
     device_store.delete(store)
     assert not device_store.exists(store)
     assert not device_store.holds_device(store)
+
+
+@needs_postgres
+@pytest.mark.parametrize("check", ["counters", "states", "kept"])
+def test_the_store_mends_what_would_lose_messages(store: str, check: str) -> None:
+    schema = postgres_store._schema(store)
+    for name, columns in TABLES.items():
+        sql(f'CREATE TABLE "{schema}".whatsmeow_{name} ({columns})')
+    for _ in range(2):
+        device_store.safeguard(store)
+
+    def write(state: bytes) -> bytes:
+        sql(f'INSERT INTO "{schema}".whatsmeow_sessions VALUES (%s, %s, %s) ON CONFLICT (our_jid, their_id) '
+            "DO UPDATE SET session = excluded.session", "us", "them", state)  # fmt: skip
+        return bytes(sql(f'SELECT session FROM "{schema}".whatsmeow_sessions')[0][0])
+
+    if check == "counters":
+        check_that_counters_are_held(write)
+    elif check == "states":
+        check_that_states_are_held(write)
+    else:
+        check_what_is_kept(
+            write, lambda: [bytes(row[0]) for row in sql(f'SELECT was FROM "{schema}".waserver_kept ORDER BY id')],
+            lambda seconds: sql(f'UPDATE "{schema}".waserver_kept SET since = since - %s', seconds),
+        )  # fmt: skip
+
+
+@needs_postgres
+def test_two_who_write_at_the_same_time_lose_nothing(tmp_path: Path, sim: Wasim) -> None:
+    side = RealSide(tmp_path, sim)
+    side.new_store = lambda: postgres_store.address(URL, postgres_store.fresh_name(1))  # type: ignore[method-assign]
+    anna, ben = (str(next(_numbers)) for _ in range(2))
+    try:
+        hers, his = side.online(anna), side.online(ben)
+        write_at_once(hers, address(anna), his, address(ben))
+    finally:
+        side.close()
+        for store in side.stores.values():
+            postgres_store.delete(store)
 
 
 @needs_postgres

@@ -295,6 +295,61 @@ def test_traffic_to_media_hosts_is_no_sign_of_life(relay: Relay, echo: Echo) -> 
     assert route.silent_for() >= 100
 
 
+def told(relay: Relay, echo: Echo) -> tuple[socket.socket, socket.socket, list[bool]]:
+    """Return both ends of a tunnel through which something has come, and whether the library is telling us of it."""
+    route, telling = relay.open(echo.url), [True]
+    route.telling = lambda: telling[0]
+    library, _ = connect(relay, route)
+    whatsapp = echo.connections[0]
+    whatsapp.settimeout(5)
+    whatsapp.sendall(b"a message")
+    assert receive(library) == b"a message"
+    return library, whatsapp, telling
+
+
+def test_the_library_confirms_nothing_while_it_tells_us_of_it(relay: Relay) -> None:
+    echo = Echo(echo=False)
+    library, whatsapp, telling = told(relay, echo)
+    library.sendall(b"it ")
+    library.sendall(b"arrived")
+    whatsapp.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        whatsapp.recv(100)
+    telling[0] = False
+    heard = b""
+    while len(heard) < len(b"it arrived"):
+        heard += whatsapp.recv(100)
+    assert heard == b"it arrived"
+    echo.close()
+
+
+def test_what_was_to_be_said_is_said_before_the_end(relay: Relay) -> None:
+    echo = Echo(echo=False)
+    library, whatsapp, telling = told(relay, echo)
+    library.sendall(b"goodbye")
+    library.close()
+    until(lambda: not _open(relay))
+    telling[0] = False
+    assert receive(whatsapp) == b"goodbye"
+    assert receive(whatsapp) == b""
+    echo.close()
+
+
+def _open(relay: Relay) -> bool:
+    """Return whether a library's side is still open."""
+    return any(isinstance(end, tunnel.Inbound) and end.transport is not None
+               for route in relay._routes.values() for end in route._tunnels)  # fmt: skip
+
+
+def test_after_a_long_silence_there_is_nothing_to_confirm(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "_NOTHING_LEFT", 0)
+    echo = Echo(echo=False)
+    library, whatsapp, _ = told(relay, echo)
+    library.sendall(b"are you there?")
+    assert receive(whatsapp) == b"are you there?"
+    echo.close()
+
+
 def test_a_slow_reader_slows_the_sender_down_instead_of_filling_memory(relay: Relay, echo: Echo) -> None:
     route = relay.open(echo.url)
     sock, _ = connect(relay, route)

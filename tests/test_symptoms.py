@@ -71,3 +71,12 @@ def test_the_log_tells_why_a_pairing_failed(line: str, reason: PairFailure | Non
 
 def test_every_subscribed_event_has_a_meaning() -> None:
     assert set(symptoms.SUBSCRIBED) == set(symptoms.EVENTS) | {symptoms.CONNECTED}
+
+
+def test_a_message_that_could_not_be_read_is_known_without_naming_anybody() -> None:
+    why = "failed to decrypt normal message: failed to get or create message keys: received message with old counter"
+    line = f"Ignoring message 3EB07A from 4923100000002:1@lid in 4923100000002@lid: {why} (index: 2, count: 1)"
+    assert symptoms.unread(line) == ("3EB07A", f"{why} (index: 2, count: 1)")
+    line = "Error decrypting message 3EB07A from 49231:1@lid in 49231@lid: failed to decrypt normal message: no session"
+    assert symptoms.unread(line) == ("3EB07A", "failed to decrypt normal message: no session")
+    assert symptoms.unread("Error reading from websocket: EOF") is None

@@ -18,7 +18,7 @@ def silent_redis(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(throttle, "_pause", Pause())
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
         settings.CACHES = {"default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "BACKEND": "accounts.cache.CountingRedis",
             "LOCATION": f"redis://127.0.0.1:{server.getsockname()[1]}",
             "OPTIONS": {"socket_timeout": 0.2, "socket_connect_timeout": 0.2},
         }}  # fmt: skip

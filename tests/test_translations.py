@@ -10,8 +10,10 @@ from pathlib import Path
 import polib
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import get_commands, load_command_class
 from django.test import Client
 from django.urls import reverse
+from django.utils.translation import override
 
 from accounts.models import Account
 from tests import translations
@@ -32,6 +34,16 @@ def test_texts_are_found_in_python_and_in_templates(tmp_path: Path, monkeypatch:
     assert [(t.singular, t.plural) for t in translations.in_template(template)] == [
         ("two (2)", ""), ("%(n)s cat", "%(n)s cats"), ("three", ""),
     ]  # fmt: skip
+
+
+def test_what_a_command_says_in_english_only_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translations, "ROOT", tmp_path)
+    command = tmp_path / "one.py"
+    command.write_text('class Command:\n    help = "one"\np.add_argument("x", help="two")\n'
+                       'p.add_argument("y", help=_("three"))\nraise CommandError(f"four {p}")\n'
+                       'raise CommandError(_("five"))\n')  # fmt: skip
+    said = [line.rpartition(": ")[2] for line in translations.untranslated(command)]
+    assert sorted(said) == ["'one'", "'two'", "f'four {p}'"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +74,16 @@ def test_a_page_follows_the_browser_and_the_users_own_choice(client: Client) -> 
     assert indonesian in client.get(page, HTTP_ACCEPT_LANGUAGE="id,en;q=0.5").content.decode()
     client.post("/i18n/setlang/", {"language": "id"})
     assert indonesian in client.get(page, HTTP_ACCEPT_LANGUAGE="en").content.decode()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")))
+def test_a_command_explains_itself_in_indonesian(name: str) -> None:
+    with override("id"):
+        command = load_command_class(get_commands()[name], name)
+        parser = command.create_parser("manage.py", name)
+        words = str(command.help).split()
+    assert words != str(command.help).split()
+    assert " ".join(words) in " ".join(parser.format_help().split())
 
 
 def test_a_command_speaks_the_language_of_the_server(tmp_path: Path, another_database: Database) -> None:

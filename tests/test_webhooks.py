@@ -44,6 +44,7 @@ from messaging.states import MessageState
 from monitoring.causes import facts
 from sessions_app.models import Session
 from tests.installation import wait_for
+from tests.test_messages import hand_over
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -514,7 +515,7 @@ def feed() -> None:
 
 def send_queued(limit: int = 1000) -> None:
     for message in Message.objects.filter(state=MessageState.QUEUED)[:limit]:
-        Message.objects.claim([message.pk], 1, timezone.now())
+        hand_over(message)
         message.sent(f"3EB{message.pk}", timezone.now())
 
 

@@ -50,7 +50,7 @@ def test_every_event_of_two_talking_sessions_arrives_in_order_after_the_sink_was
         for n in range(10):
             sender, to = (sessions[0], BEN) if n % 2 == 0 else (sessions[1], ANNA)
             send(address, secret, sender.account, to, f"text {n}")
-        wait_for(lambda: Message.objects.filter(direction="in").count() == 10, 120, states)
+        wait_for(lambda: Message.objects.filter(direction="in").count() == 10, 60, states)
         wait_for(lambda: Message.objects.filter(state="delivered").count() == 10, 60, states)
         wait_for(lambda: Delivery.objects.filter(attempts__gte=1).count() >= 2, 30, installation.log("dispatcher"))
         assert sink.got == []

@@ -137,6 +137,21 @@ def problems(language: str, texts: dict[str, list[Text]]) -> Iterator[str]:
         yield f"{language}: the compiled catalogue is older than the text: python -m tests.translations --write"
 
 
+def untranslated(path: Path) -> Iterator[str]:
+    """Yield the texts of a command that cannot be translated: help and errors that are written out as they are."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        said: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            said += [keyword.value for keyword in node.keywords if keyword.arg == "help"]
+            if isinstance(node.func, ast.Name) and node.func.id == "CommandError":
+                said += node.args
+        elif isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["help"]:
+            said.append(node.value)
+        for one in said:
+            if isinstance(one, ast.JoinedStr) or (isinstance(one, ast.Constant) and isinstance(one.value, str)):
+                yield f"{path.relative_to(ROOT)}:{one.lineno}: cannot be translated: {ast.unparse(one)}"
+
+
 def main() -> int:
     """Check, or write."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -147,6 +162,7 @@ def main() -> int:
         for language in LANGUAGES:
             write(language, texts)
     found = [line for language in LANGUAGES for line in problems(language, texts)]
+    found += [line for path in sorted(ROOT.glob("*/management/commands/*.py")) for line in untranslated(path)]
     print("\n".join(found) or f"{len(texts)} texts, all translated into {', '.join(LANGUAGES)}")
     return int(bool(found))
 

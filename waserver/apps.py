@@ -1,3 +1,4 @@
+import sys
 from datetime import timedelta
 
 from django.apps import AppConfig, apps
@@ -10,11 +11,13 @@ class WaserverConfig(AppConfig):
     verbose_name = lazy("Server")
 
     def ready(self) -> None:
-        from accounts import roles
+        from accounts import garbage, roles
         from sessions_app.jobs import Planned, plan
         from waserver import audit, checks, orphans, pages, private  # noqa: F401 - register their checks
 
-        orphans.end_with_cluster()
+        if sys.argv[1:2] == ["qcluster"]:
+            orphans.end_with_cluster()
+            garbage.settle_before_forks()
         pages.discover()
         audit.register()
         # The last app with models: by then every permission is there.

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
 
 from monitoring import readiness
 from monitoring.models import Incident, Severity
@@ -61,7 +62,7 @@ def check(now: datetime) -> list[Found]:
         except CommandError as error:
             level, sentence = Level.BROKEN, str(error)
         except (Error, OSError) as error:
-            level, sentence = Level.BROKEN, f"the check failed: {' '.join(str(error).split())}"
+            level, sentence = Level.BROKEN, _("the check failed: %(error)s") % {"error": " ".join(str(error).split())}
         found.append(Found(name, level, sentence))
     return found
 
@@ -70,26 +71,34 @@ def _migrations(now: datetime) -> Answer:
     executor = MigrationExecutor(connection)
     open_ones = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if not open_ones:
-        return Level.GOOD, "all applied"
+        return Level.GOOD, _("all applied")
     first = f"{open_ones[0][0].app_label}.{open_ones[0][0].name}"
-    return Level.BROKEN, f"{len(open_ones)} not applied, from {first}: run `manage.py server restart`"
+    text = _("%(count)d not applied, from %(first)s: run `manage.py server restart`")
+    return Level.BROKEN, text % {"count": len(open_ones), "first": first}
 
 
 def _programs(now: datetime) -> Answer:
     infos, records = tree.require_running(), tree.records()
     if down := [info.name for info in infos if info.state not in ("running", "starting")]:
-        return Level.BROKEN, f"{', '.join(down)} not running: see `manage.py server status` and `server logs --errors`"
+        text = _("%(programs)s not running: see `manage.py server status` and `server logs --errors`")
+        return Level.BROKEN, text % {"programs": ", ".join(down)}
     day_ago = now.timestamp() - 86_400
     crashes = {name: sum(at > day_ago for at in record.crashes) for name, record in records.items()}
-    if often := [f"{name} ({count} times)" for name, count in crashes.items() if count >= MANY_CRASHES]:
-        return Level.DEGRADED, f"crashed within a day: {', '.join(often)}; see `manage.py server logs --errors`"
-    return Level.GOOD, f"{len(infos)} running"
+    often = [
+        _("%(name)s (%(count)d times)") % {"name": name, "count": count}
+        for name, count in crashes.items() if count >= MANY_CRASHES
+    ]  # fmt: skip
+    if often:
+        text = _("crashed within a day: %(programs)s; see `manage.py server logs --errors`")
+        return Level.DEGRADED, text % {"programs": ", ".join(often)}
+    return Level.GOOD, _("%(count)d running") % {"count": len(infos)}
 
 
 def _disk(now: datetime) -> Answer:
     free = min(shutil.disk_usage(folder).free for folder in (settings.VAR_DIR, settings.LOG_DIR))
     level = Level.BROKEN if free < TOO_LITTLE else Level.DEGRADED if free < LITTLE else Level.GOOD
-    return level, f"{free / 1e9:.1f} GB free" + (f" in {settings.VAR_DIR}: make room" if level else "")
+    text = _("%(free).1f GB free in %(folder)s: make room") if level else _("%(free).1f GB free")
+    return level, text % {"free": free / 1e9, "folder": settings.VAR_DIR}
 
 
 def _device_stores(now: datetime) -> Answer:
@@ -97,23 +106,25 @@ def _device_stores(now: datetime) -> Answer:
     rows = Session.objects.select_related("account").exclude(store="").exclude(store__startswith="postgres")
     bad = [f"{session} ({problem})" for session in rows if (problem := _problem(Path(session.store_path)))]
     if bad:
-        return Level.BROKEN, f"keys that cannot be used: {'; '.join(bad)}: see `manage.py recover --dry-run`"
-    return Level.GOOD, f"{len(rows)} readable"
+        text = _("keys that cannot be used: %(stores)s: see `manage.py recover --dry-run`")
+        return Level.BROKEN, text % {"stores": "; ".join(bad)}
+    return Level.GOOD, _("%(count)d readable") % {"count": len(rows)}
 
 
 def _problem(store: Path) -> str:
     try:
         with store.open("rb") as file:
-            return "" if file.read(len(_SQLITE)) == _SQLITE else "damaged"
+            return "" if file.read(len(_SQLITE)) == _SQLITE else _("damaged")
     except OSError as error:
-        return error.strerror or "unreadable"
+        return error.strerror or _("unreadable")
 
 
 def _incidents(now: datetime) -> Answer:
     critical = Incident.objects.unresolved().roots().filter(severity=Severity.CRITICAL)
     if titles := list(critical.values_list("title", flat=True)):
-        return Level.DEGRADED, f"{len(titles)} critical: {'; '.join(titles[:3])}"
-    return Level.GOOD, "none critical"
+        text = _("%(count)d critical: %(titles)s")
+        return Level.DEGRADED, text % {"count": len(titles), "titles": "; ".join(titles[:3])}
+    return Level.GOOD, _("none critical")
 
 
 def _as_ready(name: str, otherwise: Level) -> Callable[[datetime], Answer]:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 _ERRORS = frozenset({"error", "critical"})
 #: supervisord's own lines; and a log level that stands in a line of text.
 _SUPERVISORD = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) (\w{4}) (.*)$")
@@ -97,7 +99,7 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
 def age(text: str) -> timedelta:
     """Return "90s", "30m", "2h", "3d" or "1w" as a duration. Raises ValueError with a sentence."""
     if not (found := _AGE.match(text.strip())):
-        raise ValueError(f"“{text}” is not a time: write 90s, 30m, 2h, 3d or 1w.")
+        raise ValueError(_("“%(text)s” is not a time: write 90s, 30m, 2h, 3d or 1w.") % {"text": text})
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

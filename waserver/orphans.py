@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_cluster() -> None:
-    """In the process `manage.py qcluster`: have every process it forks end when its parent does. Linux only."""
-    if sys.platform == "linux" and sys.argv[1:2] == ["qcluster"]:
+    """In the cluster's process: have every process it forks end when its parent does. Linux only."""
+    if sys.platform == "linux":
         prctl = ctypes.CDLL(None).prctl
         os.register_at_fork(after_in_child=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL))

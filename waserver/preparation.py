@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import OperationalError
+from django.utils.translation import gettext as _
 
 from sessions_app.whatsapp.client import WhatsAppError
 from sessions_app.whatsapp.library import find
@@ -34,10 +35,17 @@ def check_port() -> None:
             probe.bind((settings.BIND, settings.PORT))
         except OSError as error:
             who = processes.listener(settings.PORT)
-            raise CommandError(
-                f"Port {settings.PORT} on {settings.BIND} is in use{' by ' + who if who else ''} ({error.strerror}). "
-                "Stop that program, or choose another port: PORT=8001 make run."
-            ) from None
+            text = _(
+                "Port %(port)d on %(address)s is in use (%(error)s). Stop that program, or choose another port: "
+                "PORT=8001 make run."
+            )
+            if who:
+                text = _(
+                    "Port %(port)d on %(address)s is in use by %(who)s (%(error)s). Stop that program, or choose "
+                    "another port: PORT=8001 make run."
+                )
+            names = {"port": settings.PORT, "address": settings.BIND, "who": who, "error": error.strerror}
+            raise CommandError(text % names) from None
 
 
 def set_up() -> str:
@@ -46,19 +54,25 @@ def set_up() -> str:
     Raises CommandError when the database cannot be used.
     """
     if left := private.make_private():
-        raise CommandError(
-            f"Other users of this machine may read {left[0]}, where device keys and the secret key lie. "
-            f"Run `chmod go= {left[0]}` as its owner, or set VAR_DIR to a folder of your own."
+        text = _(
+            "Other users of this machine may read %(path)s, where device keys and the secret key lie. "
+            "Run `chmod go= %(path)s` as its owner, or set VAR_DIR to a folder of your own."
         )
+        raise CommandError(text % {"path": left[0]})
     try:
         call_command("migrate", verbosity=0, interactive=False)
     except OperationalError as error:
-        raise CommandError(f"The database cannot be used: {error}. Check DATABASE_URL.") from None
+        text = _("The database cannot be used: %(error)s. Check DATABASE_URL.")
+        raise CommandError(text % {"error": error}) from None
     call_command("collectstatic", verbosity=0, interactive=False)
     if User.objects.filter(is_superuser=True).exists():
         return ""
     given = os.environ.get("ADMIN_PASSWORD")
     password = given or secrets.token_urlsafe(12)
     User.objects.create_superuser("admin", password=password)
-    shown = "the password of ADMIN_PASSWORD" if given else f"password: {password}"
-    return f"\nFirst staff user: admin, {shown}\nThis is shown once. Change it after logging in.\n"
+    text = _("First staff user: admin, password: %(password)s\nThis is shown once. Change it after logging in.")
+    if given:
+        text = _(
+            "First staff user: admin, the password of ADMIN_PASSWORD\nThis is shown once. Change it after logging in."
+        )
+    return "\n" + text % {"password": password} + "\n"

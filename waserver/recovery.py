@@ -21,6 +21,8 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
 from sessions_app.explanations import explain
 from sessions_app.models import Host, Session, SessionCommand
@@ -33,6 +35,10 @@ from waserver.store_check import Verdict, check
 ROOM = 50_000_000
 BY = "recover"
 _STALE = "The system was recovered meanwhile: ask again."
+_VERDICTS = {
+    Verdict.MISSING: lazy("missing"), Verdict.DAMAGED: lazy("damaged"), Verdict.EMPTY: lazy("empty"),
+    Verdict.UNREADABLE: lazy("unreadable"),
+}  # fmt: skip
 
 Say = Callable[[str], object]
 
@@ -54,7 +60,7 @@ def alone() -> Iterator[None]:
     """Only one recovery at a time. Raises CommandError."""
     with guard.lock(settings.RUN_DIR, "recover.lock") as mine:
         if not mine:
-            raise CommandError("Another recovery is under way here: wait for it to end.")
+            raise CommandError(_("Another recovery is under way here: wait for it to end."))
         yield
 
 
@@ -70,13 +76,14 @@ def look(report: Report) -> Mapping[Session, tuple[Verdict, str]]:
     _check_room()
     preparation.check_library()
     _check_database()
-    report.say("Settings, permissions, disk space and the database are in order.")
+    report.say(_("Settings, permissions, disk space and the database are in order."))
     stores = {session: Path(session.store_path) for session in _with_files()}
     verdicts = check(list(stores.values()))
     bad = {session: verdicts[path] for session, path in stores.items() if verdicts[path][0] is not Verdict.WHOLE}
-    report.say(f"Device stores: {len(stores) - len(bad)} of {len(stores)} are whole.")
+    counts = {"whole": len(stores) - len(bad), "count": len(stores)}
+    report.say(_("Device stores: %(whole)d of %(count)d are whole.") % counts)
     for session, (verdict, text) in bad.items():
-        report.say(f"  {session}: {verdict} ({text})")
+        report.say(f"  {session}: {_VERDICTS[verdict]} ({text})")
     return bad
 
 
@@ -85,27 +92,36 @@ def _check_owner() -> None:
     owner = settings.VAR_DIR.stat().st_uid
     if os.geteuid() == 0 and owner != 0:
         name = _user(owner)
-        raise CommandError(f"{settings.VAR_DIR} belongs to {name}: run this as {name}, for example with "
-                           f"`sudo -u {name} ...`; files made by root would stop the server.")  # fmt: skip
+        text = _(
+            "%(folder)s belongs to %(name)s: run this as %(name)s, for example with `sudo -u %(name)s ...`; files made "
+            "by root would stop the server."
+        )
+        raise CommandError(text % {"folder": settings.VAR_DIR, "name": name})
     for file in [settings.VAR_DIR, settings.DEVICES_DIR, *settings.DEVICES_DIR.glob("*.sqlite3*")]:
         if not os.access(file, os.R_OK | os.W_OK):
-            raise CommandError(f"No permission to read and write {file} (it belongs to {_user(file.stat().st_uid)}): "
-                               "run this as that user, or give the file back. Nothing was changed.")  # fmt: skip
+            text = _(
+                "No permission to read and write %(file)s (it belongs to %(name)s): run this as that user, or give the "
+                "file back. Nothing was changed."
+            )
+            raise CommandError(text % {"file": file, "name": _user(file.stat().st_uid)})
 
 
 def _user(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"user {uid}"
+        return _("user %(id)d") % {"id": uid}
 
 
 def _check_room() -> None:
     for folder in {settings.VAR_DIR, settings.LOG_DIR}:
         free = shutil.disk_usage(folder).free
         if free < ROOM:
-            raise CommandError(f"Only {free / 1e6:.0f} MB are free in {folder}, and at least {ROOM / 1e6:.0f} MB are "
-                               "needed: make room, then run this again. Nothing was changed.")  # fmt: skip
+            text = _(
+                "Only %(free).0f MB are free in %(folder)s, and at least %(least).0f MB are needed: make room, then "
+                "run this again. Nothing was changed."
+            )
+            raise CommandError(text % {"free": free / 1e6, "folder": folder, "least": ROOM / 1e6})
 
 
 def _check_database() -> None:
@@ -114,10 +130,11 @@ def _check_database() -> None:
     except DatabaseError as error:
         problems = [str(error)]
     if problems:
-        raise CommandError(
-            f"The database is damaged or cannot be read ({problems[0]}). Restore it: `manage.py backup list`, then "
+        text = _(
+            "The database is damaged or cannot be read (%(problem)s). Restore it: `manage.py backup list`, then "
             "`manage.py backup restore`. Nothing was changed."
         )
+        raise CommandError(text % {"problem": problems[0]})
 
 
 def _sqlite_problems() -> list[str]:
@@ -153,9 +170,9 @@ def recover(report: Report, wait: timedelta) -> None:
             if foreground:
                 tree.stop_programs()
             if foreground or tree.stop(report.say):
-                report.say("Everything was stopped.")
+                report.say(_("Everything was stopped."))
             else:
-                report.say("Nothing was running.")
+                report.say(_("Nothing was running."))
             bad = look(Report(lambda _sentence: None))  # again: nobody writes any more
             _back_up(report)
             _set_aside(report, bad)
@@ -164,38 +181,43 @@ def recover(report: Report, wait: timedelta) -> None:
             if not foreground:
                 _clear_locks(report)
             preparation.check_port()
-            report.say(preparation.set_up().strip() or "The database has all migrations.")
+            report.say(preparation.set_up().strip() or _("The database has all migrations."))
             if foreground:
                 tree.start_programs()
             else:
                 tree.start()
-        report.say("The server was started, under supervision.")
+        report.say(_("The server was started, under supervision."))
         await_sessions(report, released_at, wait)
-        report.say(f"Recovered in {time.monotonic() - began:.1f} s.")
+        report.say(_("Recovered in %(seconds).1f s.") % {"seconds": time.monotonic() - began})
 
 
 def _back_up(report: Report) -> None:
     try:
         made = backup.create("recover")
     except backup.BackupError as error:
-        raise CommandError(
-            f"The backup before the recovery failed: {error} The server is stopped and everything else as it was: mend "
-            "that and run this again, or start without recovery with `manage.py server start`."
-        ) from None
-    report.say(f"Backed up to {made.url}/{made.name} ({made.size / 1e6:.1f} MB).")
+        text = _(
+            "The backup before the recovery failed: %(error)s The server is stopped and everything else as it was: "
+            "mend that and run this again, or start without recovery with `manage.py server start`."
+        )
+        raise CommandError(text % {"error": error}) from None
+    place = f"{made.url}/{made.name}"
+    report.say(_("Backed up to %(place)s (%(size).1f MB).") % {"place": place, "size": made.size / 1e6})
 
 
 def _set_aside(report: Report, bad: Mapping[Session, tuple[Verdict, str]]) -> None:
     for session, (verdict, text) in bad.items():
         if verdict is Verdict.UNREADABLE:
-            report.person(f"{session}: the file with its keys cannot be read ({text}): look at {session.store_path}.")
+            sentence = _("%(session)s: the file with its keys cannot be read (%(problem)s): look at %(path)s.")
+            report.person(sentence % {"session": session, "problem": text, "path": session.store_path})
         if verdict is not Verdict.DAMAGED:
             continue
         Session.objects.filter(pk=session.pk, host__in=_ours()).update(host=None, lease_expires_at=None)
         if (lies := quarantine(session, text, BY)) is None:
-            report.person(f"{session}: its keys are damaged, but host {session.host} on another machine uses them.")
+            sentence = _("%(session)s: its keys are damaged, but host %(host)s on another machine uses them.")
+            report.person(sentence % {"session": session, "host": session.host})
         else:
-            report.say(f"{session}: its keys are damaged ({text}); they were set aside in {lies}.")
+            sentence = _("%(session)s: its keys are damaged (%(problem)s); they were set aside in %(place)s.")
+            report.say(sentence % {"session": session, "problem": text, "place": lies})
 
 
 def _ours() -> list[Host]:
@@ -212,9 +234,11 @@ def _release(report: Report, now: datetime) -> None:
         Host.objects.filter(pk__in=[host.pk for host in ours], ended_at=None).update(ended_at=now, sessions=0)
         stale = SessionCommand.objects.filter(finished_at=None, session__host=None)
         closed = stale.update(finished_at=now, error=_STALE)
-    report.say(f"{released} leases were given back, {closed} open commands closed.")
+    counts = {"released": released, "closed": closed}
+    report.say(_("%(released)d leases were given back, %(closed)d open commands closed.") % counts)
     for host in Host.objects.filter(draining=True):
-        report.person(f"Host {host} is draining, so it takes no sessions: end that in the admin when it is not wanted.")
+        sentence = _("Host %(host)s is draining, so it takes no sessions: end that in the admin when it is not wanted.")
+        report.person(sentence % {"host": host})
 
 
 def _clear_locks(report: Report) -> None:
@@ -223,7 +247,7 @@ def _clear_locks(report: Report) -> None:
     for path in found:
         path.unlink(missing_ok=True)
     if found:
-        report.say("Removed " + ", ".join(path.name for path in found) + ".")
+        report.say(_("Removed %(names)s.") % {"names": ", ".join(path.name for path in found)})
 
 
 def await_sessions(report: Report, released_at: datetime, wait: timedelta) -> None:
@@ -242,7 +266,9 @@ def await_sessions(report: Report, released_at: datetime, wait: timedelta) -> No
         if not wanted - back - settled or now > deadline:
             break
         time.sleep(0.3)
-    report.say(f"{len(back)} of {len(wanted)} sessions are connected again, after {time.monotonic() - began:.1f} s.")
+    report.say(_("%(back)d of %(wanted)d sessions are connected again, after %(seconds).1f s.") % {
+        "back": len(back), "wanted": len(wanted), "seconds": time.monotonic() - began,
+    })  # fmt: skip
     now = timezone.now()
     missing = Session.objects.select_related("account", "host").filter(account__desired="online").exclude(pk__in=back)
     for session in missing:

@@ -9,6 +9,7 @@ from functools import partial
 
 from django.core.management.base import CommandError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from sessions_app.models import Host, Session
 from sessions_app.states import State
@@ -28,20 +29,23 @@ def restart(say: Say, by: str, reason: str) -> int:
     """
     hosts = list(Host.objects.live(timezone.now()).order_by("name"))
     if not hosts:
-        raise CommandError("No session host is running: `manage.py server start` starts the server.")
+        raise CommandError(_("No session host is running: `manage.py server start` starts the server."))
     if len(hosts) == 1:
-        say(f"{hosts[0].name} is the only host, so its sessions are down while it restarts.")
+        say(_("%(host)s is the only host, so its sessions are down while it restarts.") % {"host": hosts[0].name})
     for host in hosts:
         began, connected = time.monotonic(), _connected()
         if not host.request_restart(by, reason):
             host.refresh_from_db()
             if not host.is_live(timezone.now()):
-                raise CommandError(f"{host.name} ended by itself meanwhile; the hosts after it were left alone.")
-        _wait(partial(_is_back, host), BACK_WITHIN,
-              f"{host.name} was asked to restart and did not come back: is it supervised?")  # fmt: skip
-        _wait(partial(_all_connected, connected), CONNECTED_WITHIN,
-              f"{host.name} is back, but not all sessions that were connected are.")  # fmt: skip
-        say(f"{host.name} was restarted in {time.monotonic() - began:.0f} s; {len(connected)} sessions connected.")
+                text = _("%(host)s ended by itself meanwhile; the hosts after it were left alone.")
+                raise CommandError(text % {"host": host.name})
+        text = _("%(host)s was asked to restart and did not come back: is it supervised?")
+        _wait(partial(_is_back, host), BACK_WITHIN, text % {"host": host.name})
+        text = _("%(host)s is back, but not all sessions that were connected are.")
+        _wait(partial(_all_connected, connected), CONNECTED_WITHIN, text % {"host": host.name})
+        say(_("%(host)s was restarted in %(seconds).0f s; %(count)d sessions connected.") % {
+            "host": host.name, "seconds": time.monotonic() - began, "count": len(connected),
+        })  # fmt: skip
     return len(hosts)
 
 
@@ -66,5 +70,6 @@ def _wait(what: Callable[[], bool], within: timedelta, otherwise: str) -> None:
     until = time.monotonic() + within.total_seconds()
     while not what():
         if time.monotonic() > until:
-            raise CommandError(f"{otherwise} The hosts after it were left alone; see `manage.py server status`.")
+            text = _("%(otherwise)s The hosts after it were left alone; see `manage.py server status`.")
+            raise CommandError(text % {"otherwise": otherwise})
         time.sleep(0.3)

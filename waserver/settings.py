@@ -193,6 +193,7 @@ LEASE = _seconds("LEASE", 30)
 LEASE_RENEWAL = _seconds("LEASE_RENEWAL", 10)
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'waserver.sqlite3'}")}
 _database = DATABASES["default"]
+_database.setdefault("CONN_MAX_AGE", 60)
 if _database["ENGINE"].endswith("sqlite3"):
     _database["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}  # a file: threads and other processes use it too
     _database["OPTIONS"] = {
@@ -201,9 +202,9 @@ if _database["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
     }
 else:
-    _database.setdefault("CONN_MAX_AGE", 60)
     _database["CONN_HEALTH_CHECKS"] = True
     if _database["ENGINE"].endswith("mysql"):
+        _database["ENGINE"] = "waserver.mysql"
         _database["OPTIONS"] = {
             "charset": "utf8mb4",
             "isolation_level": "read committed",
@@ -226,16 +227,17 @@ Q_CLUSTER = {
     "retry": 600,
     "max_attempts": 1,
     "catch_up": False,
-    "save_limit": 200,
-    "poll": 1.0,
-    "guard_cycle": 1,
+    "save_limit": 20,  # each job reads them all; how jobs went is in Job
+    # Seconds. Nothing is planned more often than every 30, and an alert may take 5 more; 30 must be a multiple of it.
+    "poll": 5.0,
+    "guard_cycle": 5,
     "ack_failures": True,
 }
 if REDIS_URL:
     CHANNEL_LAYERS = {
         "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
     }
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL,
+    CACHES = {"default": {"BACKEND": "accounts.cache.CountingRedis", "LOCATION": REDIS_URL,
                           "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1}}}  # fmt: skip
     Q_CLUSTER["redis"] = REDIS_URL
 else:
@@ -260,7 +262,9 @@ HOSTS = env.int("HOSTS", default=1)
 HOST_CAPACITY = env.int("HOST_CAPACITY", default=50)
 HOST_REGION = env.str("HOST_REGION", default="")
 HOST_CONCURRENT_STARTS = env.int("HOST_CONCURRENT_STARTS", default=8)
-HOST_STARTS_PER_SECOND = env.float("HOST_STARTS_PER_SECOND", default=10.0)
+HOST_STARTS_PER_SECOND = env.float("HOST_STARTS_PER_SECOND", default=4.0)
+#: Added to the niceness of a host: pages and the API come first when many sessions start at once on few cores.
+HOST_NICE = env.int("HOST_NICE", default=5)
 HOST_POLL = _seconds("HOST_POLL", 0.5)
 #: What lives in the session host beside it; see sessions_app/host/extension.py.
 HOST_EXTENSIONS = ["messaging.courier.courier.Courier"]
@@ -323,6 +327,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
+        "channels_redis": {"level": "WARNING"},
         "apprise": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
         "django.channels.server": {"level": "WARNING"},

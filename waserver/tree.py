@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from monitoring.models import Program
 from waserver import guard, processes
@@ -47,28 +48,38 @@ def locked() -> Iterator[None]:
     """Nobody else starts or stops the tree meanwhile. Raises CommandError when somebody does."""
     with guard.lock(settings.RUN_DIR) as mine:
         if not mine:
-            raise CommandError("Another command is starting, stopping or recovering this server: wait for it to end.")
+            raise CommandError(
+                _("Another command is starting, stopping or recovering this server: wait for it to end.")
+            )
         yield
 
 
 def refuse_second() -> None:
     """Raise CommandError when the server runs already."""
     if running := supervisord():
-        raise CommandError(
-            f"waserver already runs here (process {running.pid}). See `manage.py server status`; stop it with "
+        text = _(
+            "waserver already runs here (process %(pid)d). See `manage.py server status`; stop it with "
             "`manage.py server stop`."
         )
+        raise CommandError(text % {"pid": running.pid})
 
 
 def clear(say: Say) -> None:
     """End what an earlier run left running and remove its pid file; say what was found."""
     if orphans := left_over():
         numbers = " ".join(str(process.pid) for process in orphans)
-        killed = processes.end(orphans)
-        say(f"Processes of an earlier run whose supervisor had died still ran ({numbers}): they were ended first"
-            f"{', by force' if killed else ''}.")  # fmt: skip
+        if processes.end(orphans):
+            text = _(
+                "Processes of an earlier run whose supervisor had died still ran (%(numbers)s): they were ended first, "
+                "by force."
+            )
+        else:
+            text = _(
+                "Processes of an earlier run whose supervisor had died still ran (%(numbers)s): they were ended first."
+            )
+        say(text % {"numbers": numbers})
     if pid_file().exists():
-        say(f"A stale pid file was removed: process {_content()} is not a supervisor of this installation.")
+        say(_stale_pid_file())
         pid_file().unlink(missing_ok=True)
     socket_file().unlink(missing_ok=True)
 
@@ -88,7 +99,8 @@ def stop_programs() -> None:
     try:
         supervisor().stop_all()
     except SupervisorError as error:
-        raise CommandError(f"{error} Try `manage.py server stop`, then run this again.") from None
+        text = _("%(error)s Try `manage.py server stop`, then run this again.")
+        raise CommandError(text % {"error": error}) from None
 
 
 def start_programs() -> None:
@@ -96,7 +108,7 @@ def start_programs() -> None:
     try:
         supervisor().start_all()
     except SupervisorError as error:
-        raise CommandError(f"{error} Try `manage.py server stop`, then `manage.py server start`.") from None
+        raise CommandError(_stop_and_start(error)) from None
     _await_answer()
 
 
@@ -104,12 +116,14 @@ def _await_answer() -> None:
     until = time.monotonic() + START_PATIENCE
     while not _answers():
         if supervisord() is None and time.monotonic() > until - START_PATIENCE + 5:
-            raise CommandError(f"supervisord did not start; see {settings.LOG_DIR / 'supervisord.log'}.")
+            log = settings.LOG_DIR / "supervisord.log"
+            raise CommandError(_("supervisord did not start; see %(log)s.") % {"log": log})
         if time.monotonic() > until:
-            raise CommandError(
-                f"The web process does not answer on port {settings.PORT} after {START_PATIENCE:.0f} s; see "
+            text = _(
+                "The web process does not answer on port %(port)d after %(seconds).0f s; see "
                 "`manage.py server status` and `manage.py server logs --errors`."
             )
+            raise CommandError(text % {"port": settings.PORT, "seconds": START_PATIENCE})
         time.sleep(0.2)
 
 
@@ -125,17 +139,18 @@ def stop(say: Say) -> bool:
                 running.terminate()
         alive = processes.still_running(members, STOP_PATIENCE)
         if alive:
-            say("These did not end in time and were killed: " + " ".join(str(process.pid) for process in alive) + ".")
+            numbers = " ".join(str(process.pid) for process in alive)
+            say(_("These did not end in time and were killed: %(numbers)s.") % {"numbers": numbers})
             processes.end(alive, 0)
     orphans = left_over()
     if orphans:
         processes.end(orphans)
         if running is None:
-            say("Half of it ran, without a supervisor: " + " ".join(str(process.pid) for process in orphans)
-                + " were ended.")  # fmt: skip
+            numbers = " ".join(str(process.pid) for process in orphans)
+            say(_("Half of it ran, without a supervisor: %(numbers)s were ended.") % {"numbers": numbers})
     stale = running is None and pid_file().exists()
     if stale:
-        say(f"A stale pid file was removed: process {_content()} is not a supervisor of this installation.")
+        say(_stale_pid_file())
     pid_file().unlink(missing_ok=True)
     socket_file().unlink(missing_ok=True)
     return running is not None or bool(orphans)
@@ -146,7 +161,8 @@ def restart_program(name: str) -> None:
     try:
         known = {info.name: info for info in supervisor().programs()}
         if name not in known:
-            raise CommandError(f"There is no program “{name}” here: {', '.join(known)}.")
+            text = _("There is no program “%(name)s” here: %(known)s.")
+            raise CommandError(text % {"name": name, "known": ", ".join(known)})
         if known[name].state in ("running", "starting", "backoff"):
             supervisor().stop(name)
         supervisor().start(name, wait=True)
@@ -166,12 +182,17 @@ def require_running() -> list[Info]:
     """Return the programs. Raises CommandError when there is no supervisor, or it does not answer."""
     if supervisord() is None:
         orphans = " ".join(str(process.pid) for process in left_over())
-        half = f", but parts of it still run ({orphans}): `manage.py server start` puts that right" if orphans else ""
-        raise CommandError(f"waserver is not running{half}.", returncode=2)
+        text = _("waserver is not running.")
+        if orphans:
+            text = _(
+                "waserver is not running, but parts of it still run (%(numbers)s): `manage.py server start` puts that "
+                "right."
+            )
+        raise CommandError(text % {"numbers": orphans}, returncode=2)
     try:
         return supervisor().programs()
     except SupervisorError as error:
-        raise CommandError(f"{error} Try `manage.py server stop`, then `manage.py server start`.") from None
+        raise CommandError(_stop_and_start(error)) from None
 
 
 def records() -> dict[str, Record]:
@@ -210,6 +231,15 @@ def _row(row: Record, stopped: bool, now: datetime) -> dict[str, object]:
 
 def _time(seconds: float | None) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def _stop_and_start(error: SupervisorError) -> str:
+    return _("%(error)s Try `manage.py server stop`, then `manage.py server start`.") % {"error": error}
+
+
+def _stale_pid_file() -> str:
+    text = _("A stale pid file was removed: process %(content)s is not a supervisor of this installation.")
+    return text % {"content": _content()}
 
 
 def _content() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
@@ -16,6 +16,11 @@ SETTINGS = "settings"
 
 class OurCommand(BaseCommand):
     """A command on our tables. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reached in time."""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.description = str(self.help)  # argparse takes no lazy text
+        return parser
 
     def execute(self, *args: Any, **options: Any) -> Any:
         try:

@@ -70,12 +70,13 @@ class Baileys:
             self._tell(do="start", folder=str(folder))
         wait_for(lambda: len(self.open) == len(numbers), seconds)
 
-    def send(self, senders: list[str], count: int, seconds: float = 300) -> float:
-        """Send `count` messages from each of these numbers at once; return messages per second."""
+    def send(self, senders: list[str], count: int, away: int, seconds: float = 300) -> float:
+        """Send `count` messages from each of these numbers at once, to the number so far away from it; return messages
+        per second."""
         began, before = time.monotonic(), self.counts["sent"] + self.counts["unsent"]
         for n in range(count):
             for sender in senders:
-                self._tell(do="send", folder=str(self._folder / sender), to=str(int(sender) + 500_000), text=f"m{n}")
+                self._tell(do="send", folder=str(self._folder / sender), to=str(int(sender) + away), text=f"m{n}")
         wanted = count * len(senders)
         wait_for(lambda: self.counts["sent"] + self.counts["unsent"] - before >= wanted, seconds)
         return wanted / (time.monotonic() - began)

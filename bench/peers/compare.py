@@ -1,4 +1,8 @@
-"""waserver and Baileys side by side on one simulator, in one run: memory, idle CPU, reconnecting all, messages."""
+"""waserver and Baileys side by side on one simulator, in one run: memory, idle CPU, reconnecting all, messages.
+
+Messages per second are those WhatsApp acknowledged, ten accounts writing at once. Ours go through the HTTP API and are
+on disk before they are accepted; Baileys gets them all at once into its process, which keeps none.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +11,57 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bench.callers import Letter, elsewhere
+from bench.messages import call
 from bench.peers.baileys import Baileys, MissingNode, install, wait_for
-from bench.stage import Stage, arguments, cpu_seconds, memory_mb
+from bench.stage import PRODUCTION, UNLIMITED, Stage, arguments, cpu_seconds, memory_mb
 from tests.wasim.device import Device
 
+if TYPE_CHECKING:
+    from tests.installation import Installation
+
 _FIRST = 6_281_200_000_000
-_HOST_CAPACITY = 100
+#: Accounts that write at once, and how far from theirs the numbers are that they write to.
+_WRITERS, _AWAY = 10, 500_000
+#: Seconds until all are back, or all is sent, at the latest.
+_PATIENCE = 600
 
 
 def main() -> None:
     """Measure and print."""
     options = arguments(__doc__ or "")
     options.add_argument("--sessions", type=int, default=300, help="sessions on each side")
-    options.add_argument("--idle", type=float, default=60, help="seconds over which idle CPU is measured")
+    options.add_argument("--hosts", type=int, default=3, help="session hosts of ours; Baileys is one process")
+    options.add_argument("--idle", type=float, default=60, help="seconds over which idle CPU is measured, right after "
+                         "all are connected and again when four times that have passed")
     options.add_argument("--rounds", type=int, default=3, help="how often all sockets are cut; the median counts")
+    options.add_argument("--messages", type=int, default=500, help="to send on each side")
     chosen = options.parse_args()
     try:
         install()
     except MissingNode as error:
         sys.exit(str(error))
-    with Stage(chosen, RETRY_TIME_SCALE="1") as stage:
+    with Stage(chosen, **UNLIMITED) as stage:
         ours = waserver(stage, chosen)
         theirs = baileys(stage, chosen)
-        names = ("memory_mb", "idle_cpu", "reconnect_s")
+        names = ("memory_mb", "idle_cpu", "idle_cpu_later", "reconnect_s", "messages_per_s")
         ratios = {name: round(ours[name] / theirs[name], 3) for name in names if theirs[name]}
         ratios["hosts_memory_mb"] = round(ours["hosts_memory_mb"] / theirs["memory_mb"], 3)
-        stage.tell(sessions=chosen.sessions, waserver=ours, baileys=theirs, ratios=ratios)
+        stage.tell(sessions=chosen.sessions, hosts=chosen.hosts, waserver=ours, baileys=theirs, ratios=ratios)
 
 
 def waserver(stage: Stage, chosen: Any) -> dict[str, float]:
-    """Return the figures of the whole product: web, cluster, dispatcher and hosts of 100 sessions each."""
-    hosts = [f"host-{n + 1}" for n in range(-(-chosen.sessions // _HOST_CAPACITY))]
-    installation = stage.installation(RETRY_TIME_SCALE="1", RECONNECT_GRACE="8", HOST_CAPACITY=str(_HOST_CAPACITY))
+    """Return the figures of the whole product: web, cluster, dispatcher and hosts that share the sessions."""
+    hosts = [f"host-{n + 1}" for n in range(chosen.hosts)]
+    installation = stage.installation(**PRODUCTION, HOST_CAPACITY=str(-(-chosen.sessions // chosen.hosts)))
     numbers = [str(_FIRST + n) for n in range(chosen.sessions)]
     stage.progress(f"pairing {len(numbers)} accounts")
     sessions = [installation.paired(f"Account {number}", number) for number in numbers]
-    installation.start_web()
+    address = installation.start_web()
     installation.start("cluster", "manage.py", "qcluster", "--skip-checks")
     installation.start("dispatcher", "manage.py", "run_dispatcher")
     for name in hosts:
@@ -57,6 +72,7 @@ def waserver(stage: Stage, chosen: Any) -> dict[str, float]:
     host_pids = [installation.programs[name].pid for name in hosts]
     figures = _measure(stage, chosen, numbers, pids)
     figures["hosts_memory_mb"] = memory_mb(host_pids)
+    figures["messages_per_s"] = _sent(stage, installation, address, numbers[:_WRITERS], chosen.messages)
     for program in installation.programs.values():
         program.stop(30)
     return figures
@@ -70,17 +86,39 @@ def baileys(stage: Stage, chosen: Any) -> dict[str, float]:
     stage.progress("connecting Baileys")
     with Baileys(sim, stage.folder / "baileys") as fleet:
         fleet.start(numbers, 600)
-        return _measure(stage, chosen, numbers, [fleet.process.pid])
+        figures = _measure(stage, chosen, numbers, [fleet.process.pid])
+        stage.progress("sending")
+        figures["messages_per_s"] = round(fleet.send(numbers[:_WRITERS], chosen.messages // _WRITERS, _AWAY), 1)
+        if fleet.counts["unsent"]:
+            raise RuntimeError(f"Baileys did not send {fleet.counts['unsent']} messages")
+        return figures
+
+
+def _sent(stage: Stage, installation: Installation, address: str, numbers: list[str], count: int) -> float:
+    """Send through the API; return messages per second, from the first request to the last acknowledgement."""
+    from accounts.models import Account, ApiKey, Scope
+    from messaging.models import Message
+
+    stage.progress("sending")
+    ids = dict(Account.objects.filter(phone__in=numbers).values_list("phone", "pk"))
+    letters = [Letter(ids[number], f"+{int(number) + _AWAY}", f"bench {number} {n}")
+               for n in range(count // len(numbers)) for number in numbers]  # fmt: skip
+    _key, secret = ApiKey.make("bench", list(Scope))
+    with elsewhere(call, address, secret, letters, 4) as sending:
+        _took, _repeats, began, _ended = sending.result(_PATIENCE)
+    sent = Message.objects.filter(direction="out", sent_at__isnull=False)
+    wait_for(lambda: sent.count() == len(letters), _PATIENCE)
+    return round(len(letters) / (time.time() - began), 1)
 
 
 def _measure(stage: Stage, chosen: Any, numbers: list[str], pids: list[int]) -> dict[str, float]:
     sim = stage.installation().sim
     assert sim is not None
     time.sleep(10)  # what follows a log-in has to settle
-    stage.progress(f"idle for {chosen.idle:.0f} s")
-    began, used = time.monotonic(), cpu_seconds(pids)
-    time.sleep(chosen.idle)
-    idle = (cpu_seconds(pids) - used) / (time.monotonic() - began)
+    stage.progress(f"idle for {4 * chosen.idle:.0f} s")
+    first = _idle(pids, chosen.idle)
+    time.sleep(2 * chosen.idle)
+    later = _idle(pids, chosen.idle)
     devices = [sim.device(number) for number in numbers]
     took = []
     for _ in range(chosen.rounds):
@@ -88,11 +126,18 @@ def _measure(stage: Stage, chosen: Any, numbers: list[str], pids: list[int]) -> 
         stage.progress("cutting every socket")
         began = time.monotonic()
         sim.faults.drop("")
-        wait_for(partial(_back, devices, logins), 300)
+        wait_for(partial(_back, devices, logins), _PATIENCE)
         took.append(time.monotonic() - began)
         time.sleep(65)  # a stable connection: the next cut counts as the first
-    return {"memory_mb": memory_mb(pids), "idle_cpu": round(idle, 3), "reconnect_s": round(statistics.median(took), 2),
+    return {"memory_mb": memory_mb(pids), "idle_cpu": round(first, 4), "idle_cpu_later": round(later, 4),
+            "reconnect_s": round(statistics.median(took), 2),
             "most_live": max(sim.most_live(number) for number in numbers)}  # fmt: skip
+
+
+def _idle(pids: list[int], seconds: float) -> float:
+    began, used = time.monotonic(), cpu_seconds(pids)
+    time.sleep(seconds)
+    return (cpu_seconds(pids) - used) / (time.monotonic() - began)
 
 
 def _back(devices: list[Device], logins: list[int]) -> bool:

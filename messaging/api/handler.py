@@ -25,9 +25,13 @@ from messaging.api.middleware import chain
 _THREADS = 40
 #: Seconds a thread keeps its database connections.
 _KEEP = 60.0
+#: Seconds after a request in which they are not asked whether they still work.
+_FRESH = 1.0
 
 #: Until when this thread keeps its connections: alias -> time.
 _kept = threading.local()
+#: When this thread's last request ended: `at`.
+_used = threading.local()
 
 
 class ApiHandler(ASGIHandler):
@@ -59,10 +63,15 @@ class ApiHandler(ASGIHandler):
 
     def _answer_and_tidy(self, request: ASGIRequest) -> HttpResponseBase:
         set_script_prefix(get_script_prefix(request.scope))
+        if time.monotonic() - getattr(_used, "at", float("-inf")) < _FRESH:
+            for connection in connections.all(initialized_only=True):
+                # What worked a moment ago is not asked whether it works.
+                connection.health_check_done = True  # type: ignore[attr-defined]
         try:
             return self._answer(request)
         finally:
             request.close()
+            _used.at = time.monotonic()
             for connection in connections.all(initialized_only=True):
                 # Django would close it with the request; this thread lives on, so only what is old or broken is.
                 until = _kept.__dict__.setdefault(connection.alias, time.monotonic() + _KEEP)

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from accounts.poll import ask
 from messaging.courier.inbox import WHATSAPP
 from messaging.courier.lane import Lane
 from messaging.models import Ask, HostRequest, Media, MediaState, Message
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 _QUESTIONS, _FILES = 4, 2
 #: Seconds between looks for files whose download failed or was cut off, and how often one is tried.
 _FILES_AGAIN, _TRIES, _AT_ONCE = 30.0, 5, 50
+_WANTED = "SELECT EXISTS(SELECT 1 FROM messaging_media WHERE state = 'wanted')"
 
 
 class Clerk:
@@ -45,16 +47,18 @@ class Clerk:
         """A file arrived: look at the next turn."""
         self._look_at = 0.0
 
-    def turn(self, lanes: Mapping[int, Lane]) -> None:
-        """Begin what is to be done."""
+    def turn(self, lanes: Mapping[int, Lane], *, asked: bool) -> None:
+        """Begin what is to be done. `asked`: there may be requests."""
         clients = {lane.line.account_id: lane.line.client for lane in lanes.values() if not lane.closed}
         if not clients:
             return
-        for request in HostRequest.objects.open(timezone.now()).filter(account_id__in=clients):
-            self._begin(self._questions, ("request", request.pk), answer, clients[request.account_id], request)
+        if asked:
+            for request in HostRequest.objects.open(timezone.now()).filter(account_id__in=clients):
+                self._begin(self._questions, ("request", request.pk), answer, clients[request.account_id], request)
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _FILES_AGAIN
-            self._fetch(clients)
+            if ask(_WANTED)[0]:
+                self._fetch(clients)
 
     def close(self) -> None:
         """Begin nothing more."""

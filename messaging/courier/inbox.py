@@ -7,9 +7,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import Q
 
+from accounts.lookup import lookup_all, lookup_any
 from accounts.models import Account
 from messaging.courier.letters import fields_of
 from messaging.models import Chat, Direction, MediaState, Message, Receipt
@@ -37,16 +39,20 @@ class Known:
     accounts: set[int]
     #: (account, WhatsApp's id) -> the messages with that id; one in each chat at most.
     messages: dict[tuple[int, str], list[Message]]
+    chats: list[Chat]
 
     @classmethod
     def of(cls, arrived: Sequence[tuple[int, inbound.Inbound]]) -> Known:
         """Look."""
         ids = {identity for _account, each in arrived
                for identity in (each.ids if isinstance(each, inbound.Receipt) else (each.id,))}  # fmt: skip
-        accounts = set(Account.objects.filter(pk__in={pk for pk, _each in arrived}).values_list("pk", flat=True))
-        known = cls(accounts, {})
-        rows = Message.objects.filter(account_id__in=accounts, whatsapp_id__in=ids)
-        for row in rows.select_related("account", "chat", "media"):
+        accounts = {each.pk for each in lookup_all(Account, id=list({pk for pk, _each in arrived}))}
+        rows = lookup_all(Message, account_id=list(accounts), whatsapp_id=list(ids))
+        messages = [each for _account, each in arrived if isinstance(each, inbound.Message)]
+        known = cls(accounts, {}, _chats(list(accounts), messages, {row.chat_id for row in rows}))
+        chats = {chat.pk: chat for chat in known.chats}
+        for row in rows:
+            row.chat = chats[row.chat_id]
             known.note(row)
         return known
 
@@ -65,7 +71,9 @@ def store_message(account_id: int, message: inbound.Message, known: Known) -> Me
         raise LookupError(f"Account {account_id} is gone")  # SQLite would notice only when the whole batch is committed
     peer, sender, at = message.peer, message.sender, message.at
     name = "" if message.from_me or message.chat.endswith("@g.us") else message.push_name
-    chat = Chat.objects.of(account_id, message.chat, number=peer.phone, lid=_digits(peer), name=name)
+    chat = Chat.objects.of(account_id, message.chat, number=peer.phone, lid=_digits(peer), name=name, among=known.chats)
+    if chat not in known.chats:
+        known.chats.append(chat)
     if any(row.chat_id == chat.pk for row in known.with_id(account_id, message.id)):
         return None
     kind, fields, about = fields_of(message.content)
@@ -151,6 +159,19 @@ def _wanted(media: Media) -> File:
         state=MediaState.WANTED if fits else MediaState.FAILED, mime=media.mime[:120], size=media.size,
         name=media.filename[:200], kind=media.kind, url=source if fits else "",
     )  # fmt: skip
+
+
+def _chats(accounts: list[int], messages: Sequence[inbound.Message], keys_of_others: set[int]) -> list[Chat]:
+    """Return the chats these messages may belong to, and others; more than that, if anything."""
+    keys: dict[str, set[str]] = {
+        "jid": {message.chat for message in messages},
+        "phone": {message.peer.phone for message in messages if message.peer.phone},
+        "lid": {_digits(message.peer) for message in messages if message.peer.lid},
+    }
+    wanted: list[dict[str, list[Any]]] = [
+        {"account_id": accounts, column: list(values)} for column, values in keys.items()
+    ]
+    return lookup_any(Chat, *wanted, {"id": list(keys_of_others)})
 
 
 def _digits(person: Person) -> str:

@@ -1,12 +1,11 @@
 """The journal of what arrived: on disk before the database knows it, replayed at the next start.
 
-WhatsApp is told that a message was received before we hear of it, so it will not send it again: once `append` has
-returned, a killed process or a database that is away loses nothing. One file per process under var/inbox, locked by
-whoever writes it; a file nobody locks was left behind. Written, not synced: that outlives the process, not the power.
-When the database is away the file is the only copy for longer, then `sync` is worth its price.
+WhatsApp is told that a message was received once `append` has returned (tunnel.Inbound), and then will not send it
+again; from here on a killed process or a database that is away loses nothing. One file per process under var/inbox,
+locked by whoever writes it; a file nobody locks was left behind. Written, not synced: that outlives the process, not
+the power. When the database is away the file is the only copy for longer, then `sync` is worth its price.
 
-What no journal can close: the library has decrypted a message (its key is used up, so WhatsApp's repetition could not
-be read) some microseconds before it calls us. A process killed exactly there loses that message.
+A process killed before that has told nobody: WhatsApp sends it again, and ratchet.py has it read once more.
 """
 
 from __future__ import annotations

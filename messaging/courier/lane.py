@@ -7,16 +7,20 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db.models import Case, Exists, F, OuterRef, Value, When
+from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
+from accounts.lookup import lookup_all, places, select
+from accounts.models import Account
 from messaging.courier.outcome import Next, judge
 from messaging.errors import sentence
-from messaging.models import Chat, ContactPause, Direction, MediaState, Message, PacingRule
+from messaging.models import Chat, ContactPause, Media, MediaState, Message, PacingRule
+from messaging.models.message import DUE, due_at
 from messaging.pacing import Pace, Past, Turn, turn
 from messaging.states import MessageState
 from sessions_app.host.extension import Line
-from sessions_app.models import Host, Session
+from sessions_app.models import Host
 from sessions_app.whatsapp.client import NotSent, Sent, Unknown
 
 #: Chats of an account read ahead. Each message is claimed by itself, so what changes meanwhile is seen then.
@@ -25,6 +29,15 @@ _AHEAD = 10
 _FIRSTS, _FOLLOWING = 300, 600
 #: A turn further away than this is written on the rows, so that people see why they wait.
 _SHOWN = 10.0
+
+#: Those still queued, while their leases are ours: two that claim at once see one queued, and one of them changes it.
+_CLAIM = (
+    "UPDATE messaging_message SET state = 'sending', epoch = CASE account_id {epochs} END, claimed_at = %s, "
+    "changed_at = %s, attempts = attempts + 1 WHERE id IN ({ids}) AND state = 'queued' AND next_at <= %s "
+    "AND EXISTS(SELECT 1 FROM sessions_app_session s WHERE s.account_id = messaging_message.account_id "
+    "AND s.host_id = %s AND s.lease_epoch = CASE s.account_id {epochs} END)"
+)
+_CLAIMED = "SELECT id, epoch FROM messaging_message WHERE id IN ({ids}) AND state = 'sending' AND claimed_at = %s"
 
 Result = Sent | NotSent | Unknown
 
@@ -44,44 +57,59 @@ def _is_ready(row: Message, now: datetime) -> bool:
 def read_ahead(lanes: Sequence[Lane], now: datetime) -> None:
     """Have each lane know the first due message of some chats, and what follows it there: in order, up to one that is
     not yet due. An account with more than its share of them leaves room to the others at the next look."""
-    if not lanes or not Message.objects.filter(state=MessageState.QUEUED, next_at__lte=now).exists():
+    if not lanes:
         return
     of = {lane.line.account_id: lane for lane in lanes}
-    queued = Message.objects.filter(account_id__in=of).select_related("account", "chat", "media", "target")
     firsts: dict[int, int] = {}  # chat -> its first message
-    for row in queued.due(now)[:_FIRSTS]:
+    due = select(Message, f"WHERE account_id IN {places(of)} AND {DUE} ORDER BY next_at, id LIMIT {_FIRSTS}",
+                 [*of, *due_at(now)])  # fmt: skip
+    for row in due:
         if of[row.account_id].deal(row):
             firsts[row.chat_id] = row.pk
     if not firsts:
         return
-    rest = queued.filter(chat_id__in=firsts, state=MessageState.QUEUED, direction=Direction.OUT).order_by("pk")
-    for row in rest[:_FOLLOWING]:
+    which = f"WHERE chat_id IN {places(firsts)} AND state = 'queued' AND direction = 'out' ORDER BY id"
+    following = select(Message, f"{which} LIMIT {_FOLLOWING}", [*firsts])
+    _complete([*due, *following])
+    for row in following:
         if row.chat_id not in firsts or row.pk <= firsts[row.chat_id] or _is_later(row, now):
             continue
         if not (_is_ready(row, now) and of[row.account_id].deal(row, following=True)):
             del firsts[row.chat_id]
 
 
+def _complete(rows: list[Message]) -> None:
+    """Have with them what sending them takes: their accounts, chats, files and what they are about."""
+    for name, model in (("account", Account), ("chat", Chat), ("media", Media), ("target", Message)):
+        keys = {key for row in rows if (key := getattr(row, f"{name}_id")) is not None}
+        found = {each.pk: each for each in lookup_all(model, id=list(keys))}
+        for row in rows:
+            if (key := getattr(row, f"{name}_id")) is not None:
+                setattr(row, name, found.get(key))
+
+
 def claim(chosen: list[tuple[Lane, Message]], host: Host, now: datetime) -> list[tuple[Lane, Message]]:
     """Mark these as handed over, one of a lane, while each is still queued and its lease still ours; return those that
-    were. Commit before you send.
+    were. In one statement that commits by itself: tell the lanes after it, and then send.
     """
-    epochs = Case(*[When(account_id=lane.line.account_id, then=Value(lane.line.epoch)) for lane, _row in chosen])
-    ours = Session.objects.filter(account=OuterRef("account"), host=host, lease_epoch=OuterRef("lease"))
-    free = Message.objects.alias(lease=epochs).filter(
-        Exists(ours), pk__in=[row.pk for _lane, row in chosen], state=MessageState.QUEUED, next_at__lte=now
+    at = connection.ops.adapt_datetimefield_value(now)
+    epochs = {row.pk: lane.line.epoch for lane, row in chosen}
+    of_accounts = [value for lane, _row in chosen for value in (lane.line.account_id, lane.line.epoch)]
+    words = {"epochs": "WHEN %s THEN %s " * len(chosen), "ids": ", ".join(["%s"] * len(chosen))}
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM.format(**words), [*of_accounts, at, at, *epochs, at, host.pk, *of_accounts])
+        claimed = set(epochs)
+        if cursor.rowcount != len(claimed):
+            cursor.execute(_CLAIMED.format(**words), [*epochs, at])
+            claimed = {pk for pk, epoch in cursor.fetchall() if epoch == epochs[pk]}
+    return [(lane, row) for lane, row in chosen if row.pk in claimed]
+
+
+def give_back(rows: Sequence[Message], claimed_at: datetime) -> None:
+    """Queue those again that were claimed then, if they were: the commit was not confirmed, so nobody sent them."""
+    Message.objects.filter(pk__in=[row.pk for row in rows], state=MessageState.SENDING, claimed_at=claimed_at).update(
+        state=MessageState.QUEUED, attempts=F("attempts") - 1, claimed_at=None
     )
-    # Two that claim at once both see a message queued; the state in the update lets only one change it.
-    pks = set(free.select_for_update().values_list("pk", flat=True))
-    changed = Message.objects.filter(pk__in=pks, state=MessageState.QUEUED).update(
-        state=MessageState.SENDING, epoch=epochs, claimed_at=now, attempts=F("attempts") + 1, changed_at=now
-    )
-    assert changed == len(pks)  # they were locked
-    for lane, row in chosen:
-        lane.take(row)
-        if row.pk in pks:
-            lane.claimed(row, now)
-    return [(lane, row) for lane, row in chosen if row.pk in pks]
 
 
 class Lane:

@@ -9,20 +9,25 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from accounts import phone
+from accounts.change import change_each
+from accounts.lookup import select
 from accounts.models import Account
+from messaging.models.gathering import Gathering
 
 USER, GROUP, LID = "s.whatsapp.net", "g.us", "lid"
 
 
 #: Of the busiest questions: see accounts.lookup. What is not known (NULL) equals nothing.
-_KNOWN = "SELECT * FROM {} WHERE account_id = %s AND (jid = %s OR phone = %s OR lid = %s) ORDER BY id LIMIT 1"
+_KNOWN = "WHERE account_id = %s AND (jid = %s OR phone = %s OR lid = %s) ORDER BY id LIMIT 1"
 
 
 class ChatQuerySet(models.QuerySet["Chat"]):
-    def of(self, account: Account | int, jid: str, *, number: str = "", lid: str = "", name: str = "") -> Chat:
+    def of(self, account: Account | int, jid: str, *, number: str = "", lid: str = "", name: str = "",
+           among: Collection[Chat] = ()) -> Chat:  # fmt: skip
         """Return the account's chat with this JID, made when it is new; learns what is new of number, LID and name.
 
         A person is one chat whether addressed by number or by LID. `number` is digits, `lid` the digits of the LID.
+        The database is asked only when it is not `among` those.
         """
         account_id = account if isinstance(account, int) else account.pk
         user, server = jid.split("@", 1)
@@ -33,7 +38,10 @@ class ChatQuerySet(models.QuerySet["Chat"]):
         known = (jid, None, None) if server == GROUP else (jid, number or None, lid or None)
         if number and server != GROUP:
             jid = f"{number}@{USER}"
-        chat = next(iter(self.raw(_KNOWN.format(self.model._meta.db_table), [account_id, *known])), None)
+        fitting = [chat for chat in among if chat.account_id == account_id
+                   and (chat.jid == known[0] or chat.phone == known[1] or chat.lid == known[2])]  # fmt: skip
+        found = sorted(fitting, key=lambda chat: chat.pk) or select(Chat, _KNOWN, [account_id, *known])
+        chat = next(iter(found), None)
         if chat is None:
             chat, _made = self.get_or_create(
                 account_id=account_id, jid=jid, defaults={"phone": number, "lid": lid, "name": name[:120]}
@@ -80,6 +88,11 @@ class Chat(models.Model):
     #: So long it is believed that a number has no WhatsApp account.
     ABSENCE = timedelta(hours=24)
 
+    @classmethod
+    def note(cls, pk: int, at: datetime, *, inbound: bool) -> None:
+        """A message of this chat was sent, or arrived: it is the newest."""
+        NOTES.add((pk, at, inbound))
+
     def is_absent(self, now: datetime) -> bool:
         """Return whether WhatsApp said lately that this number has no account there."""
         return self.absent_at is not None and now - self.absent_at < self.ABSENCE
@@ -93,6 +106,15 @@ class Chat(models.Model):
     def is_cold(self) -> bool:
         """Return whether the person never wrote to us."""
         return self.last_inbound_at is None and not self.is_group
+
+
+def _write(notes: list[tuple[int, datetime, bool]]) -> None:
+    change_each(Chat, {pk: {"last_message_at": at} for pk, at, _inbound in notes})
+    change_each(Chat, {pk: {"last_inbound_at": at} for pk, at, inbound in notes if inbound})
+
+
+#: What is noted of chats; `together` writes it in two statements.
+NOTES = Gathering(_write)
 
 
 class ContactPauseQuerySet(models.QuerySet["ContactPause"]):

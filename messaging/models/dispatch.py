@@ -24,9 +24,12 @@ class DispatcherLease(models.Model):
     @classmethod
     def hold(cls, owner: str, now: datetime) -> bool:
         """Take or prolong it; False while another holds it."""
-        cls.objects.get_or_create(pk=1)
         free = Q(owner=owner) | Q(owner="") | Q(expires_at=None) | Q(expires_at__lt=now)
-        return cls.objects.filter(free, pk=1).update(owner=owner, expires_at=now + cls.LENGTH) == 1
+        row = cls.objects.filter(free, pk=1)
+        taken = row.update(owner=owner, expires_at=now + cls.LENGTH) == 1
+        if not taken and cls.objects.get_or_create(pk=1)[1]:
+            return row.update(owner=owner, expires_at=now + cls.LENGTH) == 1
+        return taken
 
     @classmethod
     def give_back(cls, owner: str) -> None:

@@ -6,9 +6,7 @@ gives positions to events that are committed, one call at a time under a row loc
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +14,12 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.change import change_each, insert, insert_all
 from accounts.models import Account
+from messaging.models.gathering import Gathering
 
 if TYPE_CHECKING:
     from messaging.models.message import Message
-
-
-#: What a thread has appended within `Event.gathered`.
-_gathering = threading.local()
 
 
 class EventKind(models.TextChoices):
@@ -63,14 +59,12 @@ class EventQuerySet(models.QuerySet["Event"]):
         with transaction.atomic():
             cursor, _made = EventCursor.objects.select_for_update().get_or_create(pk=1)
             # Read after the lock: whatever the last holder published has its position by now.
-            events = list(self.filter(position=None).order_by("pk").only("pk")[: self.PUBLISH])
-            for offset, event in enumerate(events, start=1):
-                event.position = cursor.position + offset
-            if events:
-                self.bulk_update(events, ["position"])
-                cursor.position += len(events)
+            pks = list(self.filter(position=None).order_by("pk").values_list("pk", flat=True)[: self.PUBLISH])
+            if pks:
+                change_each(Event, {pk: {"position": cursor.position + n} for n, pk in enumerate(pks, start=1)})
+                cursor.position += len(pks)
                 cursor.save(update_fields=["position"])
-        return len(events)
+        return len(pks)
 
     def after(self, position: int) -> EventQuerySet:
         """Return the published events after a position, in order."""
@@ -104,31 +98,16 @@ class Event(models.Model):
     ) -> Event:  # fmt: skip
         """Add one, in the caller's transaction: it is told if and only if what it tells of is committed."""
         event = cls(kind=kind, account_id=account_id, body=dict(body), message=message, at=at or timezone.now())
-        if (together := _together()) is not None:
-            together.append(event)
-        else:
-            event.save(force_insert=True)
+        EVENTS.add(event)
         return event
 
-    @classmethod
-    @contextmanager
-    def gathered(cls) -> Iterator[None]:
-        """Within, what this thread appends is written in one statement at the end, in its order.
 
-        In the caller's transaction; what ends with an exception is not written. May be nested: the outermost writes.
-        """
-        outer = _together()
-        events: list[Event] = []
-        _gathering.events = events
-        try:
-            yield
-        finally:
-            _gathering.events = outer
-        if outer is not None:
-            outer.extend(events)
-        else:
-            cls.objects.bulk_create(events)
+def _write(events: list[Event]) -> None:
+    if len(events) == 1:
+        insert(events[0])
+    else:
+        insert_all(events)
 
 
-def _together() -> list[Event] | None:
-    return getattr(_gathering, "events", None)
+#: What is appended; `together` writes it in one statement.
+EVENTS = Gathering(_write)

@@ -45,6 +45,7 @@ class Media(models.Model):
         verbose_name = _("media file")
         verbose_name_plural = _("media files")
         ordering = ["-id"]
+        indexes = [models.Index(fields=["state"], name="media_by_state")]
 
     def __str__(self) -> str:
         return self.name or f"{self.mime} {self.size}"

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
-from django.db import models, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db import connection, models, transaction
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.change import change, change_each, insert
 from accounts.models import Account, ApiKey
 from messaging import hints
 from messaging.kinds import Kind, text_of
 from messaging.models.chat import Chat, ContactPause
 from messaging.models.event import Event, EventKind
-from messaging.models.media import Media, MediaState
+from messaging.models.gathering import Gathering
+from messaging.models.media import Media
 from messaging.pacing import DAY, MINUTE, Past
 from messaging.rendering import message_body
 from messaging.states import ACKNOWLEDGED, MessageState, before
@@ -45,32 +47,28 @@ class OnUncertain(models.TextChoices):
 RESEND_AFTER = timedelta(seconds=60)
 
 
+#: Whether a message may be handed over now, as the courier asks it all the time: see `MessageQuerySet.due`, `due_at`.
+DUE = (
+    "messaging_message.state = 'queued' AND messaging_message.next_at <= %s "
+    "AND (messaging_message.expires_at IS NULL OR messaging_message.expires_at > %s) "
+    "AND (messaging_message.media_id IS NULL OR EXISTS("
+    "SELECT 1 FROM messaging_media f WHERE f.id = messaging_message.media_id AND f.state = 'stored')) "
+    "AND NOT EXISTS(SELECT 1 FROM messaging_message e WHERE e.chat_id = messaging_message.chat_id "
+    "AND e.id < messaging_message.id AND e.direction = 'out' AND (e.state = 'sending' OR (e.state = 'queued' "
+    "AND (e.send_at IS NULL OR e.send_at <= %s) AND (e.expires_at IS NULL OR e.expires_at > %s))))"
+)
+
+
+def due_at(now: datetime) -> list[Any]:
+    """Return the parameters of DUE."""
+    return [connection.ops.adapt_datetimefield_value(now)] * DUE.count("%s")
+
+
 class MessageQuerySet(models.QuerySet["Message"]):
     def due(self, now: datetime) -> MessageQuerySet:
         """Those that may be handed over now: the first unfinished one of each chat. Longest due first."""
-        earlier = Message.objects.filter(
-            Q(state=S.SENDING)
-            | Q(state=S.QUEUED) & (Q(send_at=None) | Q(send_at__lte=now))
-            & (Q(expires_at=None) | Q(expires_at__gt=now)),
-            chat=OuterRef("chat"), pk__lt=OuterRef("pk"), direction=Direction.OUT,
-        )  # fmt: skip
-        return (
-            self.filter(~Exists(earlier), Q(media=None) | Q(media__state=MediaState.STORED), state=S.QUEUED,
-                        next_at__lte=now)
-            .filter(Q(expires_at=None) | Q(expires_at__gt=now)).order_by("next_at", "pk")
-        )  # fmt: skip
-
-    def claim(self, pks: list[int], epoch: int, now: datetime) -> list[int]:
-        """Take these for sending under a lease's epoch; return those that were still queued. Commit before you send.
-
-        One conditional update, so two that claim at once never both get one.
-        """
-        with transaction.atomic():
-            free = list(self.select_for_update().filter(pk__in=pks, state=S.QUEUED).values_list("pk", flat=True))
-            self.filter(pk__in=free, state=S.QUEUED).update(
-                state=S.SENDING, epoch=epoch, claimed_at=now, attempts=F("attempts") + 1, changed_at=now
-            )
-        return free
+        found = self.extra(where=[DUE], params=due_at(now))  # noqa: S610 - a constant
+        return cast("MessageQuerySet", found.order_by("next_at", "pk"))
 
     def left_behind(self, account_id: int, epoch: int) -> MessageQuerySet:
         """Those handed over under an earlier lease and never answered: their outcome is unknown."""
@@ -189,12 +187,12 @@ class Message(models.Model):
         """Accept one for sending. Its content was checked by whoever calls (messaging.content)."""
         now = now or timezone.now()
         hints.queued()
-        return cls.objects.create(
+        return insert(cls(
             account_id=chat.account_id, chat=chat, direction=Direction.OUT, kind=kind, content=dict(content),
             text=text_of(kind, dict(content)), media=media, target=target, state=S.QUEUED, api_key=api_key,
             queued_by=by, on_uncertain=on_uncertain, send_at=send_at, expires_at=expires_at, next_at=send_at or now,
             created_at=now, changed_at=now,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     @classmethod
     def receive(
@@ -209,15 +207,14 @@ class Message(models.Model):
         """
         now = timezone.now()
         with transaction.atomic(savepoint=False):
-            row = cls.objects.create(
+            row = insert(cls(
                 account_id=chat.account_id, chat=chat, whatsapp_id=whatsapp_id,
                 direction=Direction.OUT if from_me else Direction.IN, kind=kind, content=dict(content),
                 text=text_of(kind, dict(content)), media=media, target=target, state=S.SENT if from_me else S.RECEIVED,
                 sender_jid=sender_jid, sender_phone=sender_phone, sender_lid=sender_lid, sender_name=sender_name[:120],
                 created_at=now, changed_at=now, sent_at=at,
-            )  # fmt: skip
-            seen = {"last_message_at": at} if from_me else {"last_message_at": at, "last_inbound_at": at}
-            Chat.objects.filter(pk=chat.pk).update(**seen)
+            ))  # fmt: skip
+            Chat.note(chat.pk, at, inbound=not from_me)
             if target is not None:
                 target.changed_by(row, at)
             if not from_me:
@@ -244,7 +241,7 @@ class Message(models.Model):
             changed = self._change(S.SENT, EventKind.SENT, at, whatsapp_id=whatsapp_id, sent_at=at, error_code="",
                                    error="", next_at=None)  # fmt: skip
             if changed:
-                Chat.objects.filter(pk=self.chat_id).update(last_message_at=at)
+                Chat.note(self.chat_id, at, inbound=False)
                 if self.target is not None:
                     self.target.changed_by(self, at)
         return changed
@@ -304,9 +301,14 @@ class Message(models.Model):
         **values: Any,
     ) -> bool:  # fmt: skip
         values |= {"state": state, "changed_at": timezone.now()}
+        allowed = state__in or before(state)
         with transaction.atomic(savepoint=False):
-            row = Message.objects.filter(pk=self.pk, state__in=state__in or before(state))
-            if row.update(**values) != 1:
+            gathered = CHANGES.gathered
+            if gathered is not None and self.state in allowed:
+                CHANGES.add((self.pk, allowed, values))
+            elif gathered and any(pk == self.pk for pk, _allowed, _values in gathered):
+                return False  # the database does not know yet
+            elif change(Message, values, id=self.pk, state=allowed) != 1:
                 return False
             for field, value in values.items():
                 setattr(self, field, value)
@@ -324,6 +326,27 @@ class Message(models.Model):
         """Return whether it certainly reached WhatsApp."""
         return self.state in ACKNOWLEDGED
 
+
+_ORDER: dict[str, int] = {state: position for position, state in enumerate(S)}
+
+
+class OvertakenError(Exception):
+    """A row was not in the state any more in which it was read, so what was to be written together was not."""
+
+
+def _write(changes: list[tuple[int, list[MessageState], dict[str, Any]]]) -> None:
+    alike: dict[tuple[str, ...], tuple[list[MessageState], dict[int, dict[str, Any]]]] = {}
+    for pk, allowed, values in changes:
+        alike.setdefault((values["state"], *values), (allowed, {}))[1][pk] = values
+    # In the order of the states, since a receipt may come with another: delivered, then read.
+    for allowed, rows in (alike[key] for key in sorted(alike, key=lambda key: _ORDER[key[0]])):
+        if change_each(Message, rows, state=allowed) != len(rows):
+            raise OvertakenError
+
+
+#: What becomes of messages, as one knows them; `together` writes it in a statement for each state. Raises
+#: OvertakenError: then each is to be changed by itself.
+CHANGES = Gathering(_write)
 
 _TOLD_OF_INBOUND = {
     Kind.EDIT: EventKind.EDITED, Kind.REVOKE: EventKind.REVOKED, Kind.REACTION: EventKind.REACTION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,16 +47,21 @@ def limit() -> int:
 def processes() -> list[Process]:
     """Return the processes of this installation on this machine, with their children."""
     found: dict[int, Process] = {}
+    children: dict[int, list[psutil.Process]] = defaultdict(list)
+    ours: list[tuple[str, psutil.Process]] = []
     for process in psutil.process_iter():
-        try:
-            name = _ours(process)
-            if not name or process.pid in found:
-                continue
-            for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or is not ours to look into
+            children[process.ppid()].append(process)
+            if name := _ours(process):
+                ours.append((name, process))
+    for name, process in ours:
+        family = [process]
+        for one in family:
+            family += children[one.pid]
+        for one in family:
+            with contextlib.suppress(psutil.Error):
                 label = name if one.pid == process.pid else _program(one.cmdline()) or f"{name}, child"
                 found.setdefault(one.pid, Process(one.pid, label, one.memory_info().rss))
-        except psutil.Error:  # it has ended meanwhile, or is not ours to look into
-            continue
     return sorted(found.values(), key=lambda process: -process.rss)
 
 

@@ -20,7 +20,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from accounts.poll import Poll
+from accounts.poll import Poll, ask
 from sessions_app.fleet import FAILED
 from sessions_app.fleet_watch import watch
 from sessions_app.host.decision import Act, Limits, decide
@@ -39,15 +39,32 @@ from sessions_app.whatsapp.client import Kind, WhatsApp
 
 _log = logging.getLogger(__name__)
 
-#: With every session connected, nothing written and nothing heard the loop looks this many times less often.
-_CALM = 4
+#: With every session connected and nobody telling of anything new the loop looks this many times less often.
+_CALM = 10
+#: Whether a lease ran out, and whether a session may be claimed; then what changes with ours: their rows, and whether
+#: staff ask something of one.
+_QUESTION = (
+    "SELECT EXISTS(SELECT 1 FROM sessions_app_session WHERE host_id IS NOT NULL AND lease_expires_at < %(now)s), "
+    "EXISTS(SELECT 1 FROM sessions_app_session WHERE host_id IS NULL AND due_at <= %(now)s), "
+    "COUNT(*), SUM(version), COUNT(due_at), "
+    "EXISTS(SELECT 1 FROM sessions_app_sessioncommand c JOIN sessions_app_session s ON s.id = c.session_id "
+    "WHERE c.finished_at IS NULL AND s.host_id = %(host)s) "
+    "FROM sessions_app_session WHERE host_id = %(host)s"
+)
+#: What fair shares, and what staff ask of hosts, depend on: the live hosts, sessions owned and to be claimed.
+_FLEET = (
+    "SELECT COUNT(*), SUM(id), SUM(capacity), SUM(CASE WHEN draining THEN id END), "
+    "SUM(CASE WHEN restart_requested_at IS NOT NULL THEN id END), "
+    "(SELECT COUNT(*) FROM sessions_app_session WHERE host_id IS NOT NULL), "
+    "(SELECT COUNT(*) FROM sessions_app_session WHERE host_id IS NULL AND due_at <= %(now)s) "
+    "FROM sessions_app_host WHERE ended_at IS NULL AND heartbeat_at > %(fresh)s"
+)
 #: Claims per turn of the loop, so that hosts that start together share.
 _CLAIMS = 10
 #: Sessions handed over per renewal when another host has room.
 _HANDED_OVER = 5
 #: Clients end before their lease does, by this share of it.
 _MARGIN = 0.1
-_EXPIRE_EVERY = 5.0
 #: Seconds between two looks for a fleet cause, on the retry policy's clock.
 _FLEET_EVERY = 2.0
 #: Seconds a host about to restart takes to give its sessions to others; what is left then comes back with it.
@@ -72,7 +89,10 @@ class SessionHost:
         self._runners: dict[int, Runner] = {}
         self._lines: dict[int, Line] = {}
         self._extensions: Extensions
-        self._renewed = self._expired = float("-inf")
+        self._renewed = self._reconciled = float("-inf")
+        self._calm = 0.0  # seconds
+        self._known: list[object] = []  # the answer to what changes with our sessions, as of the last look
+        self._fleet: tuple[object, ...] = ()  # the answer to what shares depend on, as of the last renewal
         self._share, self._others, self._room = capacity, False, 0  # as of the last look at all hosts
         self._draining = False
         self._restart_by: float | None = None  # by when (of `clock`) the restart asked for happens at the latest
@@ -102,37 +122,52 @@ class SessionHost:
         self._watchdog.start()
         _log.info("Session host %s is ready for %d sessions (process %d)", self.name, self.capacity, os.getpid())
         every = settings.HOST_POLL.total_seconds()
-        poll, woken = Poll(), True
+        self._calm = min(_CALM * every, settings.LEASE_RENEWAL.total_seconds() / 2,
+                         settings.KEEPALIVE_CHECK.total_seconds() / 4)  # fmt: skip
+        poll = Poll(self._wake, every)
         while not self._stopping.is_set():
-            if not self._at_rest or poll.due(_CALM * every) or woken:
-                self._turn()
-            woken = self._wake.wait(every)
-            self._wake.clear()
+            at_rest = self._turn()
+            poll.wait(self._calm if at_rest else every)
         self._shut_down(writer)
         for pool in (starts, steps):
             pool.shutdown(wait=False, cancel_futures=True)
 
     @property
+    def _settled(self) -> bool:
+        return all(r.idle for r in self._runners.values())
+
+    @property
     def _at_rest(self) -> bool:
-        return all(r.idle and r.row.state == State.CONNECTED for r in self._runners.values())
+        return self._settled and all(
+            r.row.state == State.CONNECTED and not r.leaving for r in self._runners.values()
+        )
 
     # -- one turn
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
+        """Look, and do what there is to do; return whether that went well and all sessions are at rest."""
         try:
             if clock() - self._renewed >= settings.LEASE_RENEWAL.total_seconds():
                 self._renew()
-            if clock() - self._expired >= _EXPIRE_EVERY:
-                self._expired = clock()
+            expired, claimable, *ours = ask(_QUESTION, host=self._row.pk)
+            if expired:
                 Session.objects.expire_leases(timezone.now(), self.name)
-            if self._draining or self._restart_by is not None:
+            at_rest, leaving = self._at_rest, self._draining or self._restart_by is not None
+            if leaving:
                 self._give_away()
-            else:
+            elif claimable or expired:
                 self._claim()
-            self._refresh()
+            if leaving or claimable or expired or ours[-1] or ours != self._known or not (at_rest or self._settled):
+                self._refresh()
+                # Not later: what is seen from here on is written later, and changes the answer.
+                self._known = ours if self._settled else []
+            elif at_rest and clock() - self._reconciled < self._calm:
+                return True
             self._watch_fleet()
             self._reconcile()
             self._lines = {pk: line for pk, runner in self._runners.items() if (line := runner.line()) is not None}
+            self._reconciled = clock()
+            return self._at_rest
         except (DatabaseError, InterfaceError) as error:
             # The watchdog ends the process when this goes on for too long.
             _log.warning("The database does not answer: %s", error)
@@ -141,29 +176,37 @@ class SessionHost:
         except Exception:  # noqa: BLE001 - the loop's edge
             _log.exception("A turn of the host failed")
             self._stopping.wait(1)
+        return False
 
     def _renew(self) -> None:
         """Extend all leases in one statement. The deadline counts from before it."""
         began, now = clock(), timezone.now()
         Session.objects.filter(host=self._row).update(lease_expires_at=now + settings.LEASE)
         memory = self._process.memory_info().rss
-        Host.objects.filter(pk=self._row.pk, boot=self._row.boot).update(
+        alone = Host.objects.filter(pk=self._row.pk, boot=self._row.boot).update(
             heartbeat_at=now, sessions=sum(r.holds_client for r in self._runners.values()), rss=memory,
             fds=self._process.num_fds(),
         )  # fmt: skip
         self._renewed = began
         self._watchdog.extend(began + (settings.LEASE * (1 - _MARGIN)).total_seconds())
-        mine = Host.objects.filter(pk=self._row.pk, boot=self._row.boot).first()
-        if mine is None:
+        if not alone:
             _log.critical("Another process runs under the name %s: this one ends", self.name)
             self.stop()
             return
+        fleet = ask(_FLEET, fresh=now - settings.LEASE)
+        if fleet != self._fleet or len(self._runners) > self._share:
+            self._fleet = fleet
+            self._heed_staff()
+            self._look_around(now)
+        self._hand_surplus_over()
+
+    def _heed_staff(self) -> None:
+        """See whether this host is to give its sessions away."""
+        mine = Host.objects.get(pk=self._row.pk)
         self._draining = mine.draining
         if mine.restart_requested_at is not None and self._restart_by is None:
             _log.info("A restart was asked for by %s: %s", mine.restart_requested_by, mine.restart_reason)
             self._restart_by, self._row = clock() + _GIVE_AWAY_PATIENCE, mine
-        self._look_around(now)
-        self._hand_surplus_over()
 
     def _look_around(self, now: datetime) -> None:
         """Work out this host's fair share, and how much room the others have."""
@@ -178,9 +221,12 @@ class SessionHost:
         """Give surplus to other hosts, a few at a time, keeping one more than the fair share."""
         if not self._others or self._draining or self._restart_by is not None:
             return
-        surplus = len(self._runners) - self._share - 1
-        calm = [r for r in self._runners.values() if r.row.state == State.CONNECTED and not r.leaving]
-        for runner in calm[: max(0, min(surplus, _HANDED_OVER, self._room))]:
+        # What is leaving may take longer than a renewal: counted as gone, or more would be given than the surplus.
+        staying = [r for r in self._runners.values() if not r.leaving]
+        leaving = len(self._runners) - len(staying)
+        calm = [r for r in staying if r.row.state == State.CONNECTED]
+        surplus = len(staying) - self._share - 1
+        for runner in calm[: max(0, min(surplus, _HANDED_OVER, self._room - leaving))]:
             runner.leaving = True
 
     def _give_away(self) -> None:
@@ -269,10 +315,13 @@ class SessionHost:
         starts = settings.HOST_CONCURRENT_STARTS - sum(r.starting for r in self._runners.values())
         for runner in sorted(self._runners.values(), key=lambda r: not r.row.account.important):
             runner.end_overdue()
-            if not runner.idle:
+            if runner.is_quiet(self._limits):
+                continue
+            view = runner.view()
+            if view is None:
                 continue
             now = timezone.now()
-            act = decide(runner.view(), now, self._limits)
+            act = decide(view, now, self._limits)
             if act is Act.NOTHING:
                 continue
             if act is Act.START:

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from sessions_app.fleet import Cause, Failed, Verdict, judge
 from sessions_app.fleet_watch import library
-from sessions_app.host.decision import Act, View
+from sessions_app.host.decision import Act, Limits, View
 from sessions_app.host.extension import Extensions, Line
 from sessions_app.host.writer import Entry, Writer
 from sessions_app.log_context import about
@@ -97,9 +97,27 @@ class Runner:
             return None
         return Line(row.pk, row.account_id, self.epoch, client)
 
-    def view(self) -> View:
-        """Return what a decision needs."""
-        row, verb, client = self.row, None, self._client
+    def is_quiet(self, limits: Limits) -> bool:
+        """Return whether it is connected and nothing at all is the matter: `decide` would find nothing to do either.
+
+        A host at rest looks at each of its sessions all day, and this costs a tenth.
+        """
+        row, client = self.row, self._client
+        return (
+            row.state == State.CONNECTED and client is not None and self.idle and self._pairing is None
+            and self.command is None and not self.leaving and not self.causes and not self._drops
+            and not self._keepalive_timeouts and row.account.desired == "online"
+            and self._proxy == (row.account.proxy or "") and client.silent_for() < limits.silence
+        )  # fmt: skip
+
+    def view(self) -> View | None:
+        """Return what a decision needs, None while a step or an observation is under way."""
+        # Asked first: what a pairing that has ended had to say is counted below, or in the row already.
+        pairing = self._pairing is not None and self._pairing.alive()
+        with self._lock:
+            if self._busy or self._pending or self.gone:
+                return None
+            row, verb, client = self.row, None, self._client
         if self.command is not None:
             verb = Verb(self.command.verb)
         elif client is not None and self._proxy != (row.account.proxy or ""):
@@ -111,7 +129,7 @@ class Runner:
         return View(
             state=State(row.state), wanted=row.account.desired == "online", hold=row.hold, retry_at=verdict.retry_at,
             since=row.state_changed_at, window=row.pairing_expires_at, verb=verb, running=client is not None,
-            pairing=self._pairing is not None and self._pairing.alive(), leaving=self.leaving,
+            pairing=pairing, leaving=self.leaving,
             drops=sum(1 for at in self._drops if at > recent), keepalive_timeouts=self._keepalive_timeouts,
             silent=client.silent_for() if client is not None and not self._probing else timedelta(),
             held=verdict.held_by.id if verdict.held_by else 0, held_noted=self._held_noted,
@@ -264,8 +282,9 @@ class Runner:
         self.note(Kind.STOPPED, reason="by_staff")
 
     def _probe(self, now: datetime) -> None:
-        client, run, silent = self._client, self._run, self.view().silent
+        client, run = self._client, self._run
         assert client is not None
+        silent = client.silent_for()
         self._probing = True
 
         def probe() -> None:

@@ -100,9 +100,10 @@ class Writer:
 
     def _write(self, entries: list[Entry]) -> None:
         pause = _PAUSE
+        tried: list[Outcome | None] = []
         while not self._abandon.is_set():
             try:
-                outcomes = self._commit(entries)
+                outcomes = self._commit(entries, tried)
             except (DatabaseError, InterfaceError):
                 _log.warning("Could not write %d observations, trying again", len(entries), exc_info=True)
                 close_old_connections()
@@ -118,15 +119,23 @@ class Writer:
                     self._write([entry])
                 return
             else:
+                self.failures += sum(o is not None and o.event.kind in FAILURES for o in outcomes)
                 for entry, outcome in zip(entries, outcomes, strict=True):
                     self._journal.written(entry)
                     entry.written(outcome)
                 return
 
-    def _commit(self, entries: list[Entry]) -> list[Outcome | None]:
+    def _commit(self, entries: list[Entry], tried: list[Outcome | None]) -> list[Outcome | None]:
+        """Apply and store them. `tried` is kept between attempts: what the last one stored, or would have.
+
+        A connection that ends at a commit does not say whether it was done; done twice, a failure would count twice.
+        """
         ids = {entry.session_id for entry in entries}
         outcomes: list[Outcome | None] = []
         with transaction.atomic():
+            if tried and _is_stored(ids, tried):
+                changes.announce(*ids)
+                return tried
             rows = Session.objects.select_related("account").filter(host=self._host, pk__in=ids).in_bulk()
             touched: dict[int, Session] = {}
             rules = RetryRule.objects.table()
@@ -144,8 +153,17 @@ class Writer:
             outcomes = [o if o is None or o.event.session_id not in lost else None for o in outcomes]
             SessionEvent.objects.bulk_create(o.event for o in outcomes if o is not None)
             changes.announce(*(touched.keys() - lost))
-        self.failures += sum(o is not None and o.event.kind in FAILURES for o in outcomes)
+            tried[:] = outcomes
         return outcomes
+
+
+def _is_stored(ids: set[int], outcomes: list[Outcome | None]) -> bool:
+    """Return whether the transaction of these outcomes was committed, once nobody can still be at it."""
+    list(Session.objects.select_for_update().filter(pk__in=ids).values_list("pk"))  # it may be: its rows are locked
+    event = next((outcome.event for outcome in outcomes if outcome is not None), None)
+    return event is not None and SessionEvent.objects.filter(
+        session=event.session_id, epoch=event.epoch, kind=event.kind, at=event.at, host_name=event.host_name
+    ).exists()
 
 
 def _nobody(outcome: Outcome | None) -> None:

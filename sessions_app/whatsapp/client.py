@@ -224,7 +224,7 @@ class Pairing(Protocol):
         """Give up and leave nothing behind. Idempotent."""
 
     def alive(self) -> bool:
-        """Return whether the pairing still runs."""
+        """Return whether the pairing still runs; when it does not, everything it saw has been observed."""
 
 
 class WhatsApp(Protocol):

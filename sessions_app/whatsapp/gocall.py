@@ -50,6 +50,7 @@ class GoCall:
                  handler: Handler) -> None:  # fmt: skip
         self.uuid = uuid.uuid4().hex.encode()
         self.started = False
+        self.telling = False  # an event is being heard
         self._library = library
         self._proxy = ProxySettings(proxy_url.encode(), False, False, False)
         self._handler = handler
@@ -100,7 +101,9 @@ class GoCall:
         _quietly(self._handler.on_status, ctypes.string_at(address).decode())
 
     def _event(self, _uuid: bytes, address: int, size: int, number: int) -> None:
+        self.telling = True
         _quietly(self._handler.on_event, number, ctypes.string_at(address, size) if size > 0 else b"")
+        self.telling = False
 
 
 def _quietly(call: Any, *arguments: Any) -> None:

@@ -27,6 +27,7 @@ from sessions_app.whatsapp.library import Library, find, load
 from sessions_app.whatsapp.pairing import ChildPairing
 from sessions_app.whatsapp.relay import Relay, Route
 from sessions_app.whatsapp.talk import Talk
+from sessions_app.whatsapp.tunnel import Outbound
 from sessions_app.whatsapp.upstream import DialError
 
 _log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ SIGN_OF_LIFE = 20.0
 STOP_PATIENCE = 2.0
 #: Seconds the library waits for the encrypted handshake. It notices no cut meanwhile, and a stop would wait for it.
 HANDSHAKE = 21.0
+#: Stores that were prepared.
+_held: set[str] = set()
 
 
 def messages() -> Any:
@@ -100,6 +103,9 @@ class NeonizeClient(Talk):
         self._lock = threading.RLock()
         self._stopped = self._ended = self._connected = self._probing = self._cleaned = False
         self._device: Any = None
+        self._connected_by: Outbound | None = None  # the connection on which it last logged in
+        self._erred = False  # a stream error came since: it may log in again without a word of a lost connection
+        self._overtaken = False  # it logged in again, and the loss before that was not told of yet
         self._heard_at = 0.0  # when the library last told what it cannot know before a handshake
         self._written = threading.Event()  # the library has changed its maps and dials now
         self._alive = threading.Event()  # first sign of life
@@ -107,11 +113,17 @@ class NeonizeClient(Talk):
         route.on_connect = self._written.set
         events = symptoms.SUBSCRIBED + (bytes([incoming.MESSAGE, incoming.RECEIPT]) if receive else b"")
         self._call = GoCall(library, store, route.url, events, props, self)
+        route.telling = lambda: self._call.telling
 
     def start(self) -> None:
         """Reach WhatsApp, then start the client and wait for its first sign of life. Failures are observed."""
         if not device_store.exists(self._store):
             self._emit(Observation(Kind.CLIENT_DIED, None, {"error": "The device store is missing."}))
+            return
+        try:
+            _safeguard(self._store)
+        except WhatsAppError as error:
+            self._emit(Observation(Kind.CLIENT_DIED, None, {"error": str(error)}))
             return
         try:
             self._route.dial()
@@ -197,14 +209,21 @@ class NeonizeClient(Talk):
             if inbound is not None and self._receive is not None:
                 self._receive(inbound)  # after a stop too: WhatsApp thinks we have it
         elif number == symptoms.CONNECTED:
-            self._connected = True
+            self._overtaken = self._connected and not self._erred
+            self._connected, self._erred, self._connected_by = True, False, self._route.connection
             self._emit(Observation(Kind.CONNECTED, None, symptoms.device_detail(self._device)))
+        elif number == symptoms.DISCONNECTED and self._is_late():
+            _log.info("The library told of a lost connection after it had logged in again")
+            self._overtaken = False
         elif observation := self._types.observation(number, data):
+            self._erred = self._erred or number == symptoms.STREAM_ERROR
             self._emit(observation)
 
     def on_log(self, data: bytes) -> None:
         """Read the line for what no event says."""
         entry = self._types.log_entry.FromString(data)
+        if unread := symptoms.unread(entry.Message):
+            _log.warning("Message %s could not be read: %s", *unread)
         if observation := symptoms.from_log(entry.Message):
             self._heard_at = time.monotonic()
             self._emit(observation)
@@ -236,6 +255,14 @@ class NeonizeClient(Talk):
         self._written.set()
         self._alive.set()
 
+    def _is_late(self) -> bool:
+        """Return whether the loss just told of is that of the connection before the one of the last log-in.
+
+        The library tells of a lost connection in one goroutine and logs in again in another, so on a busy machine we
+        may hear of them in the wrong order.
+        """
+        return self._overtaken and self._connected_by is not None and self._connected_by.usable()
+
     @property
     def _uuid(self) -> bytes:
         return self._call.uuid
@@ -266,6 +293,16 @@ class NeonizeClient(Talk):
         if not self._call.started or self._returned.is_set() or self._route.joined_at <= self._heard_at:
             return 0.0
         return max(0.0, self._route.joined_at + HANDSHAKE - time.monotonic())
+
+
+def _safeguard(store: str) -> None:
+    """Prepare a store at its first start: later the library has it open in this process, even after a stop.
+
+    Raises WhatsAppError. Then the library must not open it: messages could be lost, and it could not be prepared again.
+    """
+    if store not in _held:
+        device_store.safeguard(store)
+        _held.add(store)
 
 
 class NeonizeWhatsApp:

@@ -75,8 +75,8 @@ class ChildPairing:
         self._end(0)
 
     def alive(self) -> bool:
-        """Return whether the pairing still runs."""
-        return self._child.poll() is None
+        """Return whether the pairing still runs. See client.Pairing."""
+        return self._reader.is_alive()  # not the child: its last words may not have been read
 
     def _tell(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # when it has ended the reader says so

@@ -14,11 +14,13 @@ import contextlib
 import re
 import time
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from sessions_app.whatsapp import ratchet
 from sessions_app.whatsapp.client import WhatsAppError
+from sessions_app.whatsapp.ratchet import APART, FORGOTTEN, KEPT
 
 if TYPE_CHECKING:
     import psycopg
@@ -33,6 +35,101 @@ _OLD = re.compile(r"old_([0-9a-f]{8})_wa_\w+")
 #: Parameters of the library's driver that the one of Python does not know.
 _FOR_LIBRARY = ("search_path", "idle_session_timeout")
 _PATIENCE = 5
+#: See device_store.safeguard.
+_HOLD_COUNTERS = """
+BEGIN;
+CREATE FUNCTION SCHEMA.waserver_hold_counter() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    was jsonb := convert_from(OLD.session, 'UTF8')::jsonb;
+    becomes jsonb := convert_from(NEW.session, 'UTF8')::jsonb;
+    sender text[] := '{SessionState,SenderChain}';
+    key text[] := sender || '{SenderRatchetKeyPublic}'::text[];
+    counter text[] := sender || '{ChainKey,Index}'::text[];
+BEGIN
+    IF was #>> key = becomes #>> key AND (was #>> counter)::bigint > (becomes #>> counter)::bigint THEN
+        NEW.session := convert_to(jsonb_set(becomes, sender, was #> sender)::text, 'UTF8');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER waserver_hold_counter BEFORE UPDATE OF session ON SCHEMA.whatsmeow_sessions
+    FOR EACH ROW EXECUTE FUNCTION SCHEMA.waserver_hold_counter();
+COMMIT;
+"""
+_HOLD_STATES = """
+BEGIN;
+CREATE FUNCTION SCHEMA.waserver_hold_states() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    was jsonb := convert_from(OLD.session, 'UTF8')::jsonb;
+    becomes jsonb := convert_from(NEW.session, 'UTF8')::jsonb;
+    base text[] := '{SessionState,SenderBaseKey}';
+    others jsonb;
+BEGIN
+    IF was #>> base <> becomes #>> base THEN
+        SELECT coalesce(jsonb_agg(state ORDER BY place), '[]') INTO others FROM (
+            SELECT state, place FROM (
+                SELECT DISTINCT ON (state ->> 'SenderBaseKey') state, place FROM (
+                    SELECT 0 AS place, was -> 'SessionState' AS state
+                    UNION ALL SELECT number, value FROM jsonb_path_query(was, '$.PreviousStates[*]')
+                        WITH ORDINALITY AS previous (value, number)
+                    UNION ALL SELECT 1000 + number, value FROM jsonb_path_query(becomes, '$.PreviousStates[*]')
+                        WITH ORDINALITY AS previous (value, number)
+                ) states WHERE state ->> 'SenderBaseKey' NOT IN ('', becomes #>> base)
+                ORDER BY state ->> 'SenderBaseKey', place
+            ) once ORDER BY place LIMIT 40
+        ) kept;
+        NEW.session := convert_to(jsonb_set(becomes, '{PreviousStates}', others)::text, 'UTF8');
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER waserver_hold_states BEFORE UPDATE OF session ON SCHEMA.whatsmeow_sessions
+    FOR EACH ROW EXECUTE FUNCTION SCHEMA.waserver_hold_states();
+COMMIT;
+"""
+_KEEP = """
+BEGIN;
+CREATE TABLE SCHEMA.waserver_kept (
+    id BIGSERIAL PRIMARY KEY, what TEXT NOT NULL, who TEXT NOT NULL, was BYTEA NOT NULL, since BIGINT NOT NULL
+);
+CREATE INDEX waserver_kept_who ON SCHEMA.waserver_kept (what, who, id);
+CREATE INDEX waserver_kept_since ON SCHEMA.waserver_kept (since);
+CREATE FUNCTION SCHEMA.waserver_keep() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    now_s bigint := extract(epoch FROM clock_timestamp());
+    kind text := TG_ARGV[0];
+    subject text;
+    earlier bytea;
+    sender text[] := '{SessionState,SenderChain,SenderRatchetKeyPublic}';
+    begins boolean := false;
+BEGIN
+    IF kind = 'pre_key' THEN
+        subject := OLD.key_id::text; earlier := OLD.key; begins := true;
+    ELSIF kind = 'sender_key' THEN
+        subject := OLD.chat_id || ' ' || OLD.sender_id; earlier := OLD.sender_key;
+    ELSIF TG_OP = 'INSERT' THEN
+        subject := NEW.their_id; earlier := ''; begins := true;
+    ELSE
+        subject := OLD.their_id; earlier := OLD.session;
+        begins := convert_from(OLD.session, 'UTF8')::jsonb #>> sender
+            IS DISTINCT FROM convert_from(NEW.session, 'UTF8')::jsonb #>> sender;
+    END IF;
+    IF begins OR NOT EXISTS (SELECT 1 FROM SCHEMA.waserver_kept
+                             WHERE what = kind AND who = subject AND since > now_s - APART) THEN
+        INSERT INTO SCHEMA.waserver_kept (what, who, was, since) VALUES (kind, subject, earlier, now_s);
+        DELETE FROM SCHEMA.waserver_kept WHERE what = kind AND who = subject AND id <= (
+            SELECT id FROM SCHEMA.waserver_kept WHERE what = kind AND who = subject ORDER BY id DESC LIMIT 1 OFFSET KEPT
+        );
+        DELETE FROM SCHEMA.waserver_kept WHERE since < now_s - FORGOTTEN;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER waserver_keep AFTER INSERT OR UPDATE OF session ON SCHEMA.whatsmeow_sessions
+    FOR EACH ROW EXECUTE FUNCTION SCHEMA.waserver_keep('session');
+CREATE TRIGGER waserver_keep AFTER UPDATE OF sender_key ON SCHEMA.whatsmeow_sender_keys
+    FOR EACH ROW EXECUTE FUNCTION SCHEMA.waserver_keep('sender_key');
+CREATE TRIGGER waserver_keep AFTER DELETE ON SCHEMA.whatsmeow_pre_keys
+    FOR EACH ROW EXECUTE FUNCTION SCHEMA.waserver_keep('pre_key');
+COMMIT;
+""".replace("APART", str(APART)).replace("KEPT", str(KEPT)).replace("FORGOTTEN", str(FORGOTTEN))
 
 
 def fresh_name(session_id: int) -> str:
@@ -48,14 +145,34 @@ def address(url: str, name: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
-def create(store: str) -> None:
-    """Make the schema of an address. Raises WhatsAppError."""
+def create(store: str, *, empty: bool = False) -> None:
+    """Make the schema of an address; `empty`, without what the library needs to begin. Raises WhatsAppError."""
     schema = _schema(store)
     with _connected(store) as database:
         database.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-        database.execute(
-            f'CREATE TABLE IF NOT EXISTS "{schema}".whatsmeow_version (version INTEGER, compat INTEGER)'
-        )
+        if not empty:
+            database.execute(
+                f'CREATE TABLE IF NOT EXISTS "{schema}".whatsmeow_version (version INTEGER, compat INTEGER)'
+            )
+
+
+def safeguard(store: str) -> None:
+    """Do what device_store.safeguard says. Raises WhatsAppError."""
+    schema = _schema(store)
+    with _connected(store) as database:
+        rows = database.execute("SELECT proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+                                "WHERE nspname = %s", [schema]).fetchall()  # fmt: skip
+        there = {row[0] for row in rows}
+        for name, make in (("waserver_hold_counter", _HOLD_COUNTERS), ("waserver_hold_states", _HOLD_STATES),
+                           ("waserver_keep", _KEEP)):  # fmt: skip
+            if name not in there:
+                database.execute(make.replace("SCHEMA", f'"{schema}"').encode())
+
+        def execute(words: str, values: Sequence[Any]) -> Any:
+            return database.execute(words.encode(), values)
+
+        with database.transaction():
+            ratchet.read_again(execute, f'"{schema}".', "%s")
 
 
 def exists(store: str) -> bool:
@@ -104,6 +221,17 @@ def empty_quarantine(url: str, before: float) -> int:
         with _connected(url) as database:
             database.execute(f'DROP SCHEMA "{name}" CASCADE')
     return len(old)
+
+
+def parameters(url: str) -> dict[str, str]:
+    """Return an address as PostgreSQL's own programs take it, by parameter. Raises WhatsAppError."""
+    from psycopg import ProgrammingError  # only where stores are in PostgreSQL
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        return {name: str(value) for name, value in conninfo_to_dict(plain(url)).items()}
+    except ProgrammingError as error:
+        raise WhatsAppError(f"DEVICE_STORE_URL cannot be used: {error}") from None
 
 
 def plain(url: str) -> str:

@@ -43,8 +43,11 @@ class Route:
         self.token = secrets.token_urlsafe(24)
         #: Set when the library's first CONNECT has arrived.
         self.on_connect: Callable[[], None] = _nothing
+        #: Whether the library is telling us something: until we have written it down, it says nothing to WhatsApp.
+        self.telling: Callable[[], bool] = _never
         self.last_error: DialError | None = None
-        #: When (time.monotonic) the client was last given a connection to WhatsApp.
+        #: The connection to WhatsApp the client was last given, and when (time.monotonic).
+        self.connection: Outbound | None = None
         self.joined_at = 0.0
         self._relay = relay
         self._proxy = proxy
@@ -131,9 +134,10 @@ class Route:
             inbound.refuse(502)
             return
         self._tunnels.add(outbound)
+        telling = None
         if host == WHATSAPP_HOST:
-            self.joined_at = time.monotonic()
-        inbound.join(outbound, self._tunnels.discard)
+            self.connection, self.joined_at, telling = outbound, time.monotonic(), self.telling
+        inbound.join(outbound, self._tunnels.discard, telling)
 
     def _take_opened(self, host: str, port: int) -> Outbound | None:
         if self._opened is None or (host, port) != (WHATSAPP_HOST, 443):
@@ -281,3 +285,7 @@ def _within(most: int) -> Callable[[int], bool]:
 
 def _nothing() -> None:
     pass
+
+
+def _never() -> bool:
+    return False

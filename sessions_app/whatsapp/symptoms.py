@@ -32,6 +32,15 @@ _RETRIED = re.compile(r"Got (\d{3})/.* connect failure, assuming automatic recon
 _UNKNOWN = re.compile(r"Unknown connect failure: <failure\b[^>]*\breason=\"(\d+)\"")
 _BAN = re.compile(r"Temporary ban connect failure: <failure\b([^>]*)")
 _ATTRIBUTE = re.compile(r"\b(code|expire)=\"(\d+)\"")
+#: Without the addresses in it: a log names nobody.
+_UNREAD = re.compile(r"(?:Ignoring|Error decrypting) message (\S+) from .*?: (failed to .*)")
+
+
+def unread(line: str) -> tuple[str, str] | None:
+    """Return (id, why) when a WARN line says that the library could not decrypt a message. It asks for it again, but
+    not for one whose counter it has seen before: that one is lost here."""
+    found = _UNREAD.match(line)
+    return (found[1], found[2]) if found else None
 
 
 def from_log(line: str) -> Observation | None:

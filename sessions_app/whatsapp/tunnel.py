@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -21,6 +22,13 @@ _HEAD_TIMEOUT = 10.0
 #: Seconds by which WhatsApp's closing is passed on late, the goodbye inside TLS as well as the end of the connection:
 #: the library drops the last stanza ("replaced", "logged out") when the end comes before it has got round to it.
 LAST_WORD = 0.2
+#: Seconds by which what the library says is passed on late, once it can confirm something: it queues what it tells us
+#: and confirms it to WhatsApp at the same time, without waiting for us. Whatever is confirmed is sent by nobody again.
+_AFTERTHOUGHT = 0.005
+#: Seconds of silence after which there is nothing left to confirm: the library has read what came long ago.
+_NOTHING_LEFT = 10.0
+#: Bytes that wait to be passed on from which nothing more is read.
+_MANY = 1 << 20
 
 Requested = Callable[["Inbound", str, int, str], None]
 Gone = Callable[["End"], None]
@@ -87,6 +95,7 @@ class Outbound(End):
         self._received = received
         self._gone = gone
         self._early = b""
+        self.received_at = 0.0  # of the loop's clock
         self._records = Records()
         self._held: bytearray | None = None  # a goodbye and what follows it
 
@@ -95,6 +104,7 @@ class Outbound(End):
         if not self._received(len(data)):
             self.abort()
             return
+        self.received_at = asyncio.get_running_loop().time()
         now = self._records.before_goodbye(data)
         if self._held is not None:
             self._held += data
@@ -124,8 +134,9 @@ class Outbound(End):
             asyncio.get_running_loop().call_later(LAST_WORD, self.peer.close)
 
     def usable(self) -> bool:
-        """Return whether the connection is still open."""
-        return self.transport is not None and not self.transport.is_closing()
+        """Return whether the connection is still open. From any thread."""
+        transport = self.transport
+        return transport is not None and not transport.is_closing()
 
     def take_early(self) -> bytes:
         """Return what arrived before there was another end."""
@@ -134,7 +145,7 @@ class Outbound(End):
 
 
 class Inbound(End):
-    """The library's side: reads one CONNECT request, then forwards."""
+    """The library's side: reads one CONNECT request, then forwards what it says, once we have heard what it told us."""
 
     def __init__(self, requested: Requested) -> None:
         super().__init__()
@@ -142,6 +153,9 @@ class Inbound(End):
         self._head = b""
         self._asked = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._telling: Callable[[], bool] | None = None
+        self._unsaid: deque[tuple[float, bytes]] = deque()  # when it came, and what
+        self._waiting = 0  # bytes of it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the other side a few seconds to send its request."""
@@ -151,7 +165,7 @@ class Inbound(End):
     def data_received(self, data: bytes) -> None:
         """Collect the request head, then forward."""
         if self._asked:
-            super().data_received(data)
+            self._say(data)
             return
         self._head += data
         head, end, rest = self._head.partition(b"\r\n\r\n")
@@ -174,12 +188,12 @@ class Inbound(End):
             return
         self._requested(self, host, port, authorization)
 
-    def join(self, outbound: Outbound, gone: Gone) -> None:
-        """Answer the CONNECT and forward from now on."""
+    def join(self, outbound: Outbound, gone: Gone, telling: Callable[[], bool] | None = None) -> None:
+        """Answer the CONNECT and forward from now on, but nothing while the library is `telling` us something."""
         if self.transport is None or self.transport.is_closing():
             outbound.abort()
             return
-        self._gone = gone
+        self._gone, self._telling = gone, telling
         self.peer, outbound.peer = outbound, self
         self.transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n" + outbound.take_early())
         if outbound.usable():
@@ -197,9 +211,40 @@ class Inbound(End):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock too."""
+        """Stop the clock too, and close the other end once everything is said."""
         self._stop_deadline()
-        super().connection_lost(exc)
+        self.transport = None
+        if not self._unsaid:
+            super().connection_lost(exc)
+
+    def _say(self, data: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        nothing_left = isinstance(self.peer, Outbound) and self.peer.received_at < now - _NOTHING_LEFT
+        if not self._unsaid and (self._telling is None or nothing_left):
+            super().data_received(data)
+            return
+        if not self._unsaid:
+            asyncio.get_running_loop().call_later(_AFTERTHOUGHT, self._pass_on)
+        self._unsaid.append((now, data))
+        self._waiting += len(data)
+        if self._waiting > _MANY and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _pass_on(self) -> None:
+        """Forward what has waited long enough, unless we are being told something right now."""
+        assert self._telling is not None
+        loop = asyncio.get_running_loop()
+        said = loop.time() - _AFTERTHOUGHT * 0.9  # timers may come a little early
+        while self._unsaid and self._unsaid[0][0] <= said and not self._telling():
+            data = self._unsaid.popleft()[1]
+            self._waiting -= len(data)
+            super().data_received(data)
+        if self._unsaid:
+            loop.call_later(max(_AFTERTHOUGHT / 4, self._unsaid[0][0] - said), self._pass_on)
+        elif self.transport is None:
+            super().connection_lost(None)
+        if self._waiting <= _MANY and self.transport is not None and not (self.peer and self.peer._full):
+            self.transport.resume_reading()
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None:

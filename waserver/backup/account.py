@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 
 from accounts.models import Account, Desired
 from sessions_app.models import Session
@@ -38,12 +39,11 @@ def export(session: Session, file: Path) -> Manifest:
     """
     account = session.account
     if file.exists():
-        raise BackupError(f"{file} exists already: choose another name.")
+        raise BackupError(_("%(file)s exists already: choose another name.") % {"file": file})
     if session.host_id is not None:
-        raise BackupError(
-            f"{account} is in use by {session.host}: stop it first, `manage.py sessions stop \"{account}\"`, so that "
-            "its keys do not change any more."
-        )
+        text = _('%(account)s is in use by %(host)s: stop it first, `manage.py sessions stop "%(account)s"`, so that '
+                 "its keys do not change any more.")  # fmt: skip
+        raise BackupError(text % {"account": account, "host": session.host})
     identity, _loud = key.load_or_make()
     try:
         with workplace() as folder:
@@ -54,10 +54,12 @@ def export(session: Session, file: Path) -> Manifest:
             kept = {}
             if session.store:
                 if not device_store.is_file(session.store):
-                    raise BackupError(f"The keys of {account} are in PostgreSQL, from where none are exported: pair it "
-                                      "again at the other installation.")  # fmt: skip
+                    text = _("The keys of %(account)s are in PostgreSQL, from where none are exported: pair it again "
+                             "at the other installation.")  # fmt: skip
+                    raise BackupError(text % {"account": account})
                 if not device_store.exists(session.store_path):
-                    raise BackupError(f"The device store of {account} is not there, so there are no keys to export.")
+                    text = _("The device store of %(account)s is not there, so there are no keys to export.")
+                    raise BackupError(text % {"account": account})
                 (folder / stores.FOLDER).mkdir()
                 kept[session.store] = f"{stores.FOLDER}/keys.sqlite3"
                 database.copy_sqlite(Path(session.store_path), folder / kept[session.store])
@@ -72,7 +74,7 @@ def export(session: Session, file: Path) -> Manifest:
             (folder / "export").chmod(0o600)
             _move(folder / "export", file)
     except OSError as error:
-        raise BackupError(f"The account could not be exported: {told(error)}") from None
+        raise BackupError(_("The account could not be exported: %(error)s") % {"error": told(error)}) from None
     return manifest
 
 
@@ -87,9 +89,9 @@ def take_in(file: Path, start: bool = False) -> Account:
             row = json.loads((folder / "new" / _ROW).read_text())
             return _make(row, [folder / "new" / member for member in manifest.stores.values()], start)
     except FileNotFoundError as error:
-        raise BackupError(f"There is no file {error.filename}.") from None
+        raise BackupError(_("There is no file %(file)s.") % {"file": error.filename}) from None
     except OSError as error:
-        raise BackupError(f"The account could not be imported: {told(error)}") from None
+        raise BackupError(_("The account could not be imported: %(error)s") % {"error": told(error)}) from None
 
 
 def _make(row: dict[str, Any], keys: list[Path], start: bool) -> Account:
@@ -97,7 +99,8 @@ def _make(row: dict[str, Any], keys: list[Path], start: bool) -> Account:
     try:
         account.full_clean()
     except ValidationError as error:
-        raise BackupError(f"{row.get('label')} cannot be imported: {' '.join(error.messages)}") from None
+        text = _("%(account)s cannot be imported: %(error)s")
+        raise BackupError(text % {"account": row.get("label"), "error": " ".join(error.messages)}) from None
     store = f"import-{uuid.uuid4().hex[:12]}.sqlite3" if keys else ""
     placed: Path = settings.DEVICES_DIR / store
     try:
@@ -120,7 +123,7 @@ def _make(row: dict[str, Any], keys: list[Path], start: bool) -> Account:
 
 def _acceptable(manifest: Manifest) -> None:
     if manifest.kind != "account":
-        raise BackupError("This is a whole backup: `manage.py backup restore` takes it.")
+        raise BackupError(_("This is a whole backup: `manage.py backup restore` takes it."))
 
 
 def _move(source: Path, target: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyrage
+from django.utils.translation import gettext as _
 
 from waserver.backup.errors import BackupError, Damaged, WrongKey
 
@@ -178,17 +179,16 @@ def _begin(tar: tarfile.TarFile) -> Manifest:
     info = tar.next()
     content = tar.extractfile(info) if info is not None and info.name == MANIFEST else None
     if content is None or info is None or info.size > _MANIFEST_LIMIT:
-        raise ValueError("no manifest")
+        raise ValueError(_("no manifest"))
     values = json.loads(content.read())
     if values["format"] > FORMAT:
-        raise BackupError(
-            f"The archive was made by a newer waserver (its format is {values['format']}, this one reads up to "
-            f"{FORMAT}): install that version first."
-        )
+        text = _("The archive was made by a newer waserver (its format is %(format)s, this one reads up to %(most)d): "
+                 "install that version first.")  # fmt: skip
+        raise BackupError(text % {"format": values["format"], "most": FORMAT})
     members = [Member(**one) for one in values.pop("members")]
     for one in members:
         if not _NAME.fullmatch(one.name) or ".." in one.name:
-            raise ValueError(f"a member named {one.name!r}")
+            raise ValueError(_("a member named %(name)s") % {"name": repr(one.name)})
     return Manifest(**values, members=members)
 
 
@@ -199,7 +199,7 @@ def _unpack(tar: tarfile.TarFile, keep: Path | None, accept: Callable[[Manifest]
         info = tar.next()
         content = tar.extractfile(info) if info is not None and info.name == expected.name else None
         if content is None:
-            raise Damaged(f"The archive is damaged: {expected.name} is missing.")
+            raise Damaged(_("The archive is damaged: %(name)s is missing.") % {"name": expected.name})
         digest, size = hashlib.sha256(), 0
         with _kept(keep, expected.name) as out:
             while chunk := content.read(_CHUNK):
@@ -207,7 +207,8 @@ def _unpack(tar: tarfile.TarFile, keep: Path | None, accept: Callable[[Manifest]
                 size += len(chunk)
                 out.write(chunk)
         if (size, digest.hexdigest()) != (expected.size, expected.sha256):
-            raise Damaged(f"The archive is damaged: {expected.name} is not what was written.")
+            text = _("The archive is damaged: %(name)s is not what was written.")
+            raise Damaged(text % {"name": expected.name})
     return manifest
 
 
@@ -231,7 +232,7 @@ def _reason(error: Exception) -> BackupError:
     if isinstance(error, BackupError):
         return error
     if isinstance(error, pyrage.DecryptError) and "No matching keys" in str(error):
-        return WrongKey("The key does not open this archive: it was made with another one (or its first lines are "
-                        "damaged). Set BACKUP_KEY or BACKUP_KEY_FILE to the key it was made with.")  # fmt: skip
-    words = str(error).strip().splitlines() or ["unreadable"]
-    return Damaged(f"The archive is damaged or cut short ({words[0].rstrip('.')}).")
+        return WrongKey(_("The key does not open this archive: it was made with another one (or its first lines are "
+                          "damaged). Set BACKUP_KEY or BACKUP_KEY_FILE to the key it was made with."))  # fmt: skip
+    words = str(error).strip().splitlines() or [_("unreadable")]
+    return Damaged(_("The archive is damaged or cut short (%(error)s).") % {"error": words[0].rstrip(".")})

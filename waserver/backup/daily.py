@@ -9,6 +9,7 @@ import sys
 from datetime import datetime
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from waserver.backup.errors import BackupError
 
@@ -25,13 +26,12 @@ def backup(now: datetime) -> dict[str, int]:
             capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise BackupError(
-            f"The daily backup took longer than {PATIENCE} s: pause this job, and run `manage.py backup create` from "
-            "cron or a systemd timer."
-        ) from None
+        text = _("The daily backup took longer than %(seconds)d s: pause this job, and run `manage.py backup create` "
+                 "from cron or a systemd timer.")  # fmt: skip
+        raise BackupError(text % {"seconds": PATIENCE}) from None
     for line in done.stderr.strip().splitlines():
         _log.warning("backup: %s", line)
     if done.returncode:
-        raise BackupError(done.stderr.strip().removeprefix("CommandError: ") or "The backup failed without a word.")
+        raise BackupError(done.stderr.strip().removeprefix("CommandError: ") or _("The backup failed without a word."))
     answer = json.loads(done.stdout)
     return {name: value for name, value in answer.items() if isinstance(value, int)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from django.db import connection
+from django.utils.translation import gettext as _
 
 from waserver.backup.errors import BackupError
 
@@ -48,7 +49,7 @@ def copy_sqlite(source: Path, copy: Path) -> None:
             if (answer := to.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(answer)
     except sqlite3.Error as error:
-        raise BackupError(f"{source} cannot be copied: {error}.") from None
+        raise BackupError(_("%(file)s cannot be copied: %(error)s.") % {"file": source, "error": error}) from None
     copy.chmod(0o600)
 
 
@@ -67,7 +68,7 @@ def dump_mysql(file: Path) -> None:
         file.chmod(0o600)
         done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise BackupError(f"The database could not be dumped: {_last_line(done.stderr)}.")
+        raise BackupError(_("The database could not be dumped: %(error)s.") % {"error": _last_line(done.stderr)})
 
 
 def load_mysql(file: Path, name: str) -> None:
@@ -76,7 +77,8 @@ def load_mysql(file: Path, name: str) -> None:
     with file.open("rb") as dump:
         done = subprocess.run(command, stdin=dump, capture_output=True, check=False)
     if done.returncode:
-        raise BackupError(f"The database could not be loaded: {_last_line(done.stderr.decode(errors='replace'))}.")
+        words = _last_line(done.stderr.decode(errors="replace"))
+        raise BackupError(_("The database could not be loaded: %(error)s.") % {"error": words})
 
 
 def mysql_program(*names: str) -> str:
@@ -84,8 +86,9 @@ def mysql_program(*names: str) -> str:
     for name in names:
         if path := shutil.which(name):
             return path
-    raise BackupError(f"{names[0]} is not installed, so the database cannot be backed up or restored: install the "
-                      "package mariadb-client.")  # fmt: skip
+    text = _("%(program)s is not installed, so the database cannot be backed up or restored: install the package "
+             "mariadb-client.")  # fmt: skip
+    raise BackupError(text % {"program": names[0]})
 
 
 def login(folder: Path) -> list[str]:
@@ -108,4 +111,4 @@ def _quoted_option(value: str) -> str:
 
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1].rstrip(".") if lines else "it said nothing"
+    return lines[-1].rstrip(".") if lines else _("it said nothing")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyrage
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from waserver.backup.errors import BackupError
 
@@ -24,12 +25,12 @@ def load() -> pyrage.x25519.Identity:
     try:
         return _parsed(file.read_text(), str(file))
     except FileNotFoundError:
-        raise BackupError(
-            f"There is no backup key: {file} is missing. Put the copy you kept there, or set BACKUP_KEY or "
-            "BACKUP_KEY_FILE."
-        ) from None
+        text = _("There is no backup key: %(file)s is missing. Put the copy you kept there, or set BACKUP_KEY or "
+                 "BACKUP_KEY_FILE.")  # fmt: skip
+        raise BackupError(text % {"file": file}) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BackupError(f"The backup key {file} cannot be read ({error}).") from None
+        text = _("The backup key %(file)s cannot be read (%(error)s).")
+        raise BackupError(text % {"file": file, "error": error}) from None
 
 
 def load_or_make() -> tuple[pyrage.x25519.Identity, str]:
@@ -46,11 +47,11 @@ def load_or_make() -> tuple[pyrage.x25519.Identity, str]:
     except FileExistsError:
         return load(), ""
     except OSError as error:
-        raise BackupError(f"The backup key {file} cannot be written ({error.strerror}). Set BACKUP_KEY_FILE.") from None
-    return identity, (
-        f"A NEW BACKUP KEY WAS MADE: {file}. Copy it to a safe place that is not this machine, now: without it no "
-        "backup can ever be opened."
-    )
+        text = _("The backup key %(file)s cannot be written (%(error)s). Set BACKUP_KEY_FILE.")
+        raise BackupError(text % {"file": file, "error": error.strerror}) from None
+    text = _("A NEW BACKUP KEY WAS MADE: %(file)s. Copy it to a safe place that is not this machine, now: without it "
+             "no backup can ever be opened.")  # fmt: skip
+    return identity, text % {"file": file}
 
 
 def _parsed(text: str, where: str) -> pyrage.x25519.Identity:
@@ -60,4 +61,5 @@ def _parsed(text: str, where: str) -> pyrage.x25519.Identity:
             raise ValueError
         return pyrage.x25519.Identity.from_str(lines[0])
     except (ValueError, pyrage.IdentityError):
-        raise BackupError(f"{where} does not hold a backup key: it is one line that begins with {_FORM}.") from None
+        sentence = _("%(where)s does not hold a backup key: it is one line that begins with %(form)s.")
+        raise BackupError(sentence % {"where": where, "form": _FORM}) from None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from waserver.backup.errors import BackupError
 from waserver.backup.moves import take_back_unfinished
@@ -27,7 +28,7 @@ def workplace() -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BackupError("Another backup or restore is under way here: wait until it has ended.") from None
+            raise BackupError(_("Another backup or restore is under way here: wait until it has ended.")) from None
         take_back_unfinished()
         for left in settings.VAR_DIR.glob(f"{_PREFIX}*"):  # by one that was killed
             shutil.rmtree(left, ignore_errors=True)

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from accounts.models import Account
 from waserver.backup import archive, database, key, stores
@@ -56,14 +57,14 @@ def create(reason: str = "", keep: int | None = None) -> Made:
     warnings = [loud] if loud else []
     try:
         with workplace() as folder:
-            manifest = gather(folder, now, reason)
-            warnings += [f"{one} cannot be read; it was copied as it is." for one in manifest.damaged]
-            warnings += [f"A session names the device store {one}, which is not there." for one in manifest.missing]
+            manifest, copied = gather(folder, now, reason)
+            text = _("%(name)s cannot be read; it was copied as it is.")
+            warnings += [text % {"name": one} for one in manifest.damaged]
+            text = _("A session names the device store %(name)s, which is not there.")
+            warnings += [text % {"name": one} for one in manifest.missing]
             if elsewhere := manifest.counts["stores_elsewhere"]:
-                warnings.append(
-                    f"The keys of {elsewhere} accounts are in PostgreSQL (DEVICE_STORE_URL) and NOT in this backup: "
-                    "back that server up as well, with pg_dump, at the same time."
-                )
+                text = _("The keys of %(count)d accounts are in PostgreSQL and NOT in this backup: %(error)s")
+                warnings.append(text % {"count": elsewhere, "error": copied.because})
             file = folder / name
             with file.open("xb") as out:
                 archive.write(out, manifest, folder, identity)
@@ -72,20 +73,20 @@ def create(reason: str = "", keep: int | None = None) -> Made:
             with target.open(name) as source:
                 archive.read(source, identity)
     except (OSError, sqlite3.Error) as error:
-        raise BackupError(f"The backup could not be made: {told(error)}") from None
+        raise BackupError(_("The backup could not be made: %(error)s") % {"error": told(error)}) from None
     pruned = target.prune(settings.BACKUP_KEEP if keep is None else keep)
     return Made(name, target.url, size, manifest, time.monotonic() - began, pruned, warnings)
 
 
-def gather(folder: Path, now: datetime, reason: str) -> Manifest:
-    """Copy everything a backup holds into the folder; return its manifest."""
+def gather(folder: Path, now: datetime, reason: str) -> tuple[Manifest, stores.Copied]:
+    """Copy everything a backup holds into the folder; return its manifest, and how it went with the device stores."""
     _room_for(sum(file.stat().st_size for file in _sources()))
     # The database first: a device store that a row names is not deleted so soon, but a row may come to name a new one.
     names = [database.snapshot(folder)]
     copied = stores.snapshot(folder)
     (folder / SECRET_KEY).write_text(settings.SECRET_KEY)
     names += [*copied.members, SECRET_KEY]
-    return Manifest(
+    manifest = Manifest(
         kind="backup", created_at=now.isoformat(), machine=platform.node(), reason=reason, engine=database.engine(),
         migrations=applied_migrations(),
         counts={"accounts": Account.objects.count(), "stores": len(copied.stores),
@@ -93,6 +94,7 @@ def gather(folder: Path, now: datetime, reason: str) -> Manifest:
         stores=copied.stores, damaged=copied.damaged, missing=copied.missing,
         members=[archive.member(name, folder / name) for name in names],
     )  # fmt: skip
+    return manifest, copied
 
 
 def applied_migrations() -> list[str]:
@@ -118,7 +120,6 @@ def _room_for(size: int) -> None:
     """Raise BackupError when the copies and the archive will not fit."""
     free = shutil.disk_usage(settings.VAR_DIR).free
     if free < 2 * size:
-        raise BackupError(
-            f"A backup needs about {2 * size / 1e6:.0f} MB of room in {settings.VAR_DIR}, and {free / 1e6:.0f} MB are "
-            "free: make room, then try again."
-        )
+        text = _("A backup needs about %(needed).0f MB of room in %(folder)s, and %(free).0f MB are free: make room, "
+                 "then try again.")  # fmt: skip
+        raise BackupError(text % {"needed": 2 * size / 1e6, "folder": settings.VAR_DIR, "free": free / 1e6})

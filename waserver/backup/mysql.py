@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from django.db import DatabaseError, connection
+from django.utils.translation import gettext as _
 
 from waserver.backup import database
 from waserver.backup.errors import BackupError
@@ -63,9 +64,9 @@ class Place:
             with connection.cursor() as cursor:
                 cursor.execute(statement)
         except DatabaseError as error:
-            raise BackupError(
-                f"The database refused ({error}). Restoring needs a user that may create databases and rename tables."
-            ) from None
+            text = _("The database refused (%(error)s). Restoring needs a user that may create databases and rename "
+                     "tables.")  # fmt: skip
+            raise BackupError(text % {"error": error}) from None
 
 
 def database_url(name: str) -> str:

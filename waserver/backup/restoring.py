@@ -1,7 +1,7 @@
 """Restoring: everything is unpacked, checked, migrated and settled beside the old, then put in its place by renames.
 
 Until those renames the old state is untouched, and they are taken back when one fails. What was there goes into
-quarantine, never away.
+quarantine, never away; device stores in PostgreSQL that are there stay.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from django.conf import settings
 from django.db import connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from sessions_app.whatsapp import device_store
 from waserver import guard
-from waserver.backup import archive, database, key, mysql, owners, stores
+from waserver.backup import archive, database, key, mysql, owners, schemas, stores
 from waserver.backup.archive import Manifest
 from waserver.backup.errors import BackupError
 from waserver.backup.lock import workplace
@@ -47,6 +48,7 @@ class Restored:
     settled: dict[str, int]
     quarantine: str  # where the old state went; "" when there was none
     forced: list[str] = field(default_factory=list)  # what would have been refused
+    kept: int = 0  # device stores in PostgreSQL that were there, and stay as they are
 
 
 def restore(name: str = "", *, force: bool = False, dry_run: bool = False) -> Restored:
@@ -66,52 +68,60 @@ def restore(name: str = "", *, force: bool = False, dry_run: bool = False) -> Re
     try:
         with guard.lock(settings.RUN_DIR) as alone, workplace() as folder:
             if not alone:
-                raise BackupError("Another command is starting, stopping or recovering the server: wait for it to end.")
+                raise BackupError(
+                    _("Another command is starting, stopping or recovering the server: wait for it to end.")
+                )
             if running := owners.live():
-                object_to(f"waserver is running: {', '.join(running)}. Stop it first, or restore with --force.")
+                text = _("waserver is running: %(programs)s. Stop it first, or restore with --force.")
+                object_to(text % {"programs": ", ".join(running)})
             with target.open(name) as source:
                 manifest = archive.read(source, identity, folder / "new", _acceptable)
             _check_members(folder / "new", manifest)
             if text := _other_secret_key(folder / "new"):
                 object_to(text)
             if newer := _newer_keys(folder, manifest):
-                object_to(
-                    f"Device keys here are newer than the backup of {manifest.created_at[:19]}: {', '.join(newer)}. "
-                    "Older keys lose messages. Restore with --force to put them in quarantine and use the older ones."
-                )
+                text = _("Device keys here are newer than the backup of %(moment)s: %(names)s. Older keys lose "
+                         "messages. Restore with --force to put them in quarantine and use the older "
+                         "ones.")  # fmt: skip
+                object_to(text % {"moment": manifest.created_at[:19], "names": ", ".join(newer)})
+            in_postgres = [name for name, member in manifest.stores.items() if member == schemas.MEMBER]
+            if absent := schemas.missing(in_postgres):
+                schemas.check(folder / "new" / schemas.MEMBER)
             now = timezone.now()
             place: _SqlitePlace | mysql.Place
             place = _SqlitePlace(folder) if manifest.engine == database.SQLITE else mysql.Place(folder, now)
             with place:
                 settled = _bring_forward(folder / "new", place.url)
-                quarantine = "" if dry_run else _put_in_place(folder / "new", place, now)
+                if dry_run:
+                    quarantine = ""
+                else:
+                    with schemas.restored(folder / "new" / schemas.MEMBER, absent):
+                        quarantine = _put_in_place(folder / "new", place, now)
     except (OSError, sqlite3.Error) as error:
-        raise BackupError(f"The backup could not be restored: {told(error)} Nothing was changed.") from None
-    return Restored(name, manifest, settled, quarantine, forced)
+        text = _("The backup could not be restored: %(error)s Nothing was changed.")
+        raise BackupError(text % {"error": told(error)}) from None
+    return Restored(name, manifest, settled, quarantine, forced, len(in_postgres) - len(absent))
 
 
 def _acceptable(manifest: Manifest) -> None:
     """Raise BackupError for what cannot be restored here, before anything is unpacked."""
     if manifest.kind != "backup":
-        raise BackupError("This is the export of one account: `manage.py backup import FILE` takes it.")
+        raise BackupError(_("This is the export of one account: `manage.py backup import FILE` takes it."))
     if manifest.engine != database.engine():
-        raise BackupError(
-            f"The backup is of a {manifest.engine} database, and DATABASE_URL names a {database.engine()} one: set "
-            "DATABASE_URL to what it was made from."
-        )
+        text = _("The backup is of a %(made)s database, and DATABASE_URL names a %(here)s one: set DATABASE_URL to "
+                 "what it was made from.")  # fmt: skip
+        raise BackupError(text % {"made": manifest.engine, "here": database.engine()})
     known = {f"{app}.{name}" for app, name in MigrationLoader(None, ignore_no_migrations=True).disk_migrations}
     labels = {config.label for config in apps.get_app_configs()}
     unknown = [one for one in manifest.migrations if one not in known and one.partition(".")[0] in labels]
     if unknown:
-        raise BackupError(
-            f"The backup was made by a newer waserver (it knows {unknown[0]}): install that version first."
-        )
+        text = _("The backup was made by a newer waserver (it knows %(migration)s): install that version first.")
+        raise BackupError(text % {"migration": unknown[0]})
     free = shutil.disk_usage(settings.VAR_DIR).free
     if free < 2 * manifest.size:
-        raise BackupError(
-            f"Restoring needs about {2 * manifest.size / 1e6:.0f} MB of room in {settings.VAR_DIR}, and "
-            f"{free / 1e6:.0f} MB are free: make room, then try again."
-        )
+        text = _("Restoring needs about %(needed).0f MB of room in %(folder)s, and %(free).0f MB are free: make room, "
+                 "then try again.")  # fmt: skip
+        raise BackupError(text % {"needed": 2 * manifest.size / 1e6, "folder": settings.VAR_DIR, "free": free / 1e6})
 
 
 def _check_members(folder: Path, manifest: Manifest) -> None:
@@ -120,14 +130,15 @@ def _check_members(folder: Path, manifest: Manifest) -> None:
         with contextlib.closing(sqlite3.connect(folder / name)) as opened:
             answer = opened.execute("PRAGMA quick_check(1)").fetchone()[0]
         if answer != "ok":
-            raise BackupError(f"{name} in the backup is not sound ({answer}): choose an older one.")
+            text = _("%(name)s in the backup is not sound (%(error)s): choose an older one.")
+            raise BackupError(text % {"name": name, "error": answer})
 
 
 def _other_secret_key(folder: Path) -> str:
     if "SECRET_KEY" not in os.environ or (folder / SECRET_KEY).read_text() == settings.SECRET_KEY:
         return ""
-    return ("SECRET_KEY is not the one of the backup, so stored proxies and webhook secrets could not be read: unset "
-            "it to use the backup's, or restore with --force and enter them again.")  # fmt: skip
+    return _("SECRET_KEY is not the one of the backup, so stored proxies and webhook secrets could not be read: unset "
+             "it to use the backup's, or restore with --force and enter them again.")  # fmt: skip
 
 
 def _newer_keys(folder: Path, manifest: Manifest) -> list[str]:
@@ -192,9 +203,10 @@ def _bring_forward(folder: Path, url: str) -> dict[str, int]:
             text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            words = done.stderr.strip().splitlines() or ["it said nothing"]
-            raise BackupError(f"The restored database could not be brought up to date ({command[0]}: {words[-1]}). "
-                              "Nothing was changed.")  # fmt: skip
+            words = done.stderr.strip().splitlines() or [_("it said nothing")]
+            text = _("The restored database could not be brought up to date (%(command)s: %(error)s). Nothing was "
+                     "changed.")  # fmt: skip
+            raise BackupError(text % {"command": command[0], "error": words[-1]})
         answer = done.stdout
     counts: dict[str, int] = json.loads(answer)
     return counts

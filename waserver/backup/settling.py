@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db import connection, models
 from django.db.models import F
+from django.utils.translation import gettext_lazy as lazy
 from django_q.models import OrmQ
 
 from messaging.models import Event, Message
@@ -17,8 +18,10 @@ from sessions_app.models import Host, Session, SessionCommand
 GAP = 1_000_000
 #: An old host that was cut off must not hold an epoch that is given again.
 EPOCHS = 1_000
-_ASK_AGAIN = "A backup was restored meanwhile. Ask again."
-_MAY_BE_SENT = "It was waiting when the backup was made, so it may have been sent since. Send it again if it was not."
+_ASK_AGAIN = lazy("A backup was restored meanwhile. Ask again.")
+_MAY_BE_SENT = lazy(
+    "It was waiting when the backup was made, so it may have been sent since. Send it again if it was not."
+)
 
 
 def settle(now: datetime) -> dict[str, int]:
@@ -28,7 +31,7 @@ def settle(now: datetime) -> dict[str, int]:
         code_expires_at=None, version=F("version") + 1,
     )  # fmt: skip
     Host.objects.filter(ended_at=None).update(ended_at=now, sessions=0, restart_requested_at=None)
-    commands = SessionCommand.objects.filter(finished_at=None).update(finished_at=now, error=_ASK_AGAIN)
+    commands = SessionCommand.objects.filter(finished_at=None).update(finished_at=now, error=str(_ASK_AGAIN))
     tasks = OrmQ.objects.all().delete()[0]
     _skip_ids(Message)
     _skip_ids(Event)
@@ -42,7 +45,7 @@ def _hold_messages(now: datetime) -> int:
     Message.objects.filter(state=MessageState.QUEUED).exclude(send_at__gt=now).update(state=MessageState.SENDING)
     held = 0
     for message in Message.objects.filter(state=MessageState.SENDING).select_related("account").iterator():
-        held += message.uncertain("restored", _MAY_BE_SENT)
+        held += message.uncertain("restored", str(_MAY_BE_SENT))
     return held
 
 

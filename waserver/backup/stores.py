@@ -1,4 +1,7 @@
-"""The device stores: copied while hosts use them, which SQLite's on-line backup allows from another process."""
+"""The device stores: copied while hosts use them, which SQLite's on-line backup allows from another process.
+
+Those in PostgreSQL: see schemas.py.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from sessions_app.models import Session
-from sessions_app.whatsapp import device_store
+from sessions_app.whatsapp import device_store, postgres_store
+from sessions_app.whatsapp.client import WhatsAppError
+from waserver.backup import schemas
 from waserver.backup.database import copy_sqlite
 from waserver.backup.errors import BackupError
 
@@ -25,7 +31,8 @@ class Copied:
     members: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    elsewhere: int = 0  # in PostgreSQL
+    elsewhere: int = 0  # in PostgreSQL, and not copied:
+    because: str = ""
 
 
 def snapshot(folder: Path) -> Copied:
@@ -48,8 +55,26 @@ def snapshot(folder: Path) -> Copied:
     named = Session.objects.exclude(store="").values_list("store", flat=True)
     in_files = [name for name in named if device_store.is_file(name)]
     copied.missing = sorted(name for name in in_files if name not in copied.stores)
-    copied.elsewhere = len(named) - len(in_files)
+    _dump_schemas(folder, sorted(set(named) - set(in_files)), copied)
     return copied
+
+
+def _dump_schemas(folder: Path, named: list[str], copied: Copied) -> None:
+    """Dump what is in PostgreSQL; a backup without these is better than none, and it is said."""
+    if not named:
+        return
+    try:
+        if not settings.DEVICE_STORE_URL:
+            raise BackupError(_("DEVICE_STORE_URL is not set."))
+        there = postgres_store.names(settings.DEVICE_STORE_URL)
+        copied.missing += [name for name in named if name not in there]
+        if found := [name for name in named if name in there]:
+            schemas.dump(folder / schemas.MEMBER, found)
+            copied.members.append(schemas.MEMBER)
+            copied.stores |= dict.fromkeys(found, schemas.MEMBER)
+    except (BackupError, WhatsAppError) as error:
+        (folder / schemas.MEMBER).unlink(missing_ok=True)
+        copied.elsewhere, copied.because = len(named), str(error)
 
 
 def _copy_raw(file: Path, folder: Path, member: str) -> list[str]:

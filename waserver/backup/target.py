@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import fsspec
 from django.conf import settings
+from django.utils.translation import gettext as _
 from fsspec.implementations.local import LocalFileSystem
 
 from waserver.backup.errors import BackupError
@@ -84,7 +85,8 @@ class Target:
             with _told(name if path.is_file() else self.url, but=FileNotFoundError):
                 handle: IO[bytes] = path.open("rb") if path.is_file() else self._fs.open(self._path(name), "rb")
         except FileNotFoundError:
-            raise BackupError(f"There is no archive {name}: `manage.py backup list` shows all.") from None
+            text = _("There is no archive %(name)s: `manage.py backup list` shows all.")
+            raise BackupError(text % {"name": name}) from None
         with handle:
             yield handle
 
@@ -92,7 +94,8 @@ class Target:
         """Return the name of the newest archive."""
         archives = self.list()
         if not archives:
-            raise BackupError(f"There is no backup at {self.url}: `manage.py backup create` makes one.")
+            text = _("There is no backup at %(url)s: `manage.py backup create` makes one.")
+            raise BackupError(text % {"url": self.url})
         return archives[0].name
 
     def prune(self, keep: int) -> int:
@@ -121,6 +124,8 @@ def _told(where: str, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
     except but:
         raise
     except (ImportError, ValueError) as error:
-        raise BackupError(f"BACKUP_URL={where} cannot be used: {error}") from None
+        text = _("BACKUP_URL=%(where)s cannot be used: %(error)s")
+        raise BackupError(text % {"where": where, "error": error}) from None
     except OSError as error:
-        raise BackupError(f"{where} cannot be used: {error.strerror or error}.") from None
+        text = _("%(where)s cannot be used: %(error)s.")
+        raise BackupError(text % {"where": where, "error": error.strerror or error}) from None

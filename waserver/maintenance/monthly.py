@@ -11,6 +11,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connection
 from django.db.models import Max, Sum
+from django.utils.translation import gettext as _
 
 from monitoring.histogram import merged, quantile
 from monitoring.models import HealthSample, RequestCount, Resolution
@@ -37,16 +38,18 @@ def performance(now: datetime, dry_run: bool) -> Outcome:
         p95 = quantile(merged(buckets for _count, _failed, buckets in found), 0.95) or 0.0
         rows.append((p95, route, sum(count for count, _f, _b in found), sum(failed for _c, failed, _b in found)))
     rows.sort(reverse=True)
-    lines = [f"{p95:7.3f} s p95  {count:>8} requests  {failed:>6} errors  {route}" for p95, route, count, failed in
+    text = _("%(p95)7.3f s p95  %(count)8d requests  %(failed)6d errors  %(route)s")
+    lines = [text % {"p95": p95, "count": count, "failed": failed, "route": route} for p95, route, count, failed in
              rows[:_SHOWN]]  # fmt: skip
     daily = HealthSample.objects.filter(resolution=Resolution.DAY, at__gte=now - _MONTH, subject="")
     for metric in sorted(set(daily.values_list("metric", flat=True))):
         values = list(daily.filter(metric=metric).values_list("value", "maximum"))
         mean, most = sum(value for value, _max in values) / len(values), max(most for _value, most in values)
-        lines.append(f"{metric}: mean {mean:.2f}, highest {most:.2f}, over {len(values)} days")
-    slow = [f"{route} takes {p95:.1f} s at p95: look at its slow queries below." for p95, route, _c, _f in rows
-            if p95 > _SLOW]  # fmt: skip
-    return Outcome(lines or ["Nothing was counted yet."], slow, {"routes": len(rows)})
+        text = _("%(metric)s: mean %(mean).2f, highest %(most).2f, over %(days)d days")
+        lines.append(text % {"metric": metric, "mean": mean, "most": most, "days": len(values)})
+    text = _("%(route)s takes %(p95).1f s at p95: look at its slow queries below.")
+    slow = [text % {"route": route, "p95": p95} for p95, route, _c, _f in rows if p95 > _SLOW]
+    return Outcome(lines or [_("Nothing was counted yet.")], slow, {"routes": len(rows)})
 
 
 def capacity(now: datetime, dry_run: bool) -> Outcome:
@@ -55,16 +58,20 @@ def capacity(now: datetime, dry_run: bool) -> Outcome:
     room, owned = hosts["capacity"] or 0, Session.objects.exclude(store="").count()
     stores = sum(file.stat().st_size for file in settings.DEVICES_DIR.glob("*.sqlite3*") if file.is_file())
     disk, memory = shutil.disk_usage(settings.VAR_DIR), (hosts["rss"] or 0) / 1e6
+    rows = _("%(count)10d rows  %(table)s")
     lines = [
-        f"{owned} paired sessions, room for {room} on the hosts that run, which take {memory:.0f} MB",
-        f"Database {_database_size() / 1e6:.1f} MB, device stores {stores / 1e6:.1f} MB, disk {disk.free / 1e9:.1f} GB "
-        "free",
-        *(f"{count:>10} rows  {table}" for count, table in _largest_tables()),
-    ]
+        _("%(owned)d paired sessions, room for %(room)d on the hosts that run, which take %(memory).0f MB") % {
+            "owned": owned, "room": room, "memory": memory,
+        },
+        _("Database %(database).1f MB, device stores %(stores).1f MB, disk %(free).1f GB free") % {
+            "database": _database_size() / 1e6, "stores": stores / 1e6, "free": disk.free / 1e9,
+        },
+        *(rows % {"count": count, "table": table} for count, table in _largest_tables()),
+    ]  # fmt: skip
     troubles = []
     if room and owned > _FULL * room:
-        troubles.append(f"The hosts are full to {100 * owned / room:.0f} %: raise HOSTS, or HOST_CAPACITY where "
-                        "there is memory.")  # fmt: skip
+        text = _("The hosts are full to %(percent).0f %%: raise HOSTS, or HOST_CAPACITY where there is memory.")
+        troubles.append(text % {"percent": 100 * owned / room})
     return Outcome(lines, troubles, {"sessions": owned, "capacity": room})
 
 

@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 
 from django.db import DatabaseError, connection
 from django.db.models import Max, Sum
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
 from monitoring.models import SlowQuery
 from waserver.maintenance.outcome import Outcome
@@ -14,14 +17,15 @@ from waserver.maintenance.outcome import Outcome
 _MONTH = timedelta(days=30)
 _SHOWN = 10
 #: How it is written -> what that means. The first that fits.
-_WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
+_WORDS: tuple[tuple[re.Pattern[str], Promise], ...] = (
     (re.compile(r"^\s*(INSERT|UPDATE|DELETE|REPLACE)", re.I),
-     "a write: it waited for a lock or the disk; look for long transactions, and at the disk"),
+     lazy("a write: it waited for a lock or the disk; look for long transactions, and at the disk")),
     (re.compile(r"LIKE\s+'?%", re.I),
-     "a search within texts, which no index helps: search in fewer rows (an account, a week)"),
-    (re.compile(r"SELECT\s+COUNT\(", re.I), "a count over everything: it grows with the table; shorten the retention"),
-    (re.compile(r"\bOFFSET\s+\d{4,}", re.I), "a page far down: filter by date instead of paging"),
-    (re.compile(r"\bORDER BY\b(?!.*\bLIMIT\b)", re.I | re.S), "everything is sorted: ask for fewer rows"),
+     lazy("a search within texts, which no index helps: search in fewer rows (an account, a week)")),
+    (re.compile(r"SELECT\s+COUNT\(", re.I),
+     lazy("a count over everything: it grows with the table; shorten the retention")),
+    (re.compile(r"\bOFFSET\s+\d{4,}", re.I), lazy("a page far down: filter by date instead of paging")),
+    (re.compile(r"\bORDER BY\b(?!.*\bLIMIT\b)", re.I | re.S), lazy("everything is sorted: ask for fewer rows")),
 )  # fmt: skip
 _PARAMETER = re.compile(r"%s|\?|%\(\w+\)s")
 
@@ -33,26 +37,29 @@ def review(now: datetime, dry_run: bool) -> Outcome:
         .annotate(times=Sum("count"), longest=Max("worst")).order_by("-times")
     )  # fmt: skip
     found = sorted(rows, key=lambda row: row["times"] * row["longest"], reverse=True)
-    lines = []
+    lines, text = [], _("%(times)6d times, up to %(longest).2f s: %(statement)s")
     for row in found[:_SHOWN]:
-        lines.append(f"{row['times']:>6} times, up to {row['longest']:.2f} s: {_short(row['statement'])}")
+        lines.append(text % {**row, "statement": _short(row["statement"])})
         lines.append(f"       → {suggestion(row['statement'], plan(row['statement']))}")
-    return Outcome(lines or ["None."], counts={"slow_queries": len(found)})
+    return Outcome(lines or [_("None.")], counts={"slow_queries": len(found)})
 
 
 def suggestion(statement: str, read_whole: list[str]) -> str:
     """Return what to do about a statement; `read_whole` are the tables its plan reads from end to end. Pure."""
     writes, text = _WORDS[0]
     if writes.search(statement):
-        return text
+        return str(text)
     if read_whole:
         columns = sorted(set(_compared(statement)))
-        where = f" on ({', '.join(columns)})" if columns else ""
-        return f"the whole of {', '.join(read_whole)} is read: an index{where} would help"
+        advice = (
+            _("the whole of %(tables)s is read: an index on (%(columns)s) would help") if columns
+            else _("the whole of %(tables)s is read: an index would help")
+        )  # fmt: skip
+        return advice % {"tables": ", ".join(read_whole), "columns": ", ".join(columns)}
     for pattern, text in _WORDS[1:]:
         if pattern.search(statement):
-            return text
-    return "an index is used: the machine was busy, or the answer is large"
+            return str(text)
+    return _("an index is used: the machine was busy, or the answer is large")
 
 
 def plan(statement: str) -> list[str]:

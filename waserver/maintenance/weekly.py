@@ -8,6 +8,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from sessions_app import cleanup
 from sessions_app.models import Host, Session
@@ -24,9 +25,9 @@ def restart(now: datetime, dry_run: bool) -> Outcome:
     """Restart every live host now, one after the other. Raises CommandError when one does not come back."""
     hosts = list(Host.objects.live(now).values_list("name", flat=True))
     if not hosts:
-        return Outcome(["No session host is running, so there is nothing to restart."])
+        return Outcome([_("No session host is running, so there is nothing to restart.")])
     if dry_run:
-        return Outcome([f"Would be restarted, one after the other: {', '.join(hosts)}."])
+        return Outcome([_("Would be restarted, one after the other: %(hosts)s.") % {"hosts": ", ".join(hosts)}])
     lines: list[str] = []
     return Outcome(lines, counts={"restarted": rolling.restart(lines.append, _ACTOR, _REASON)})
 
@@ -53,10 +54,12 @@ def stores(now: datetime, dry_run: bool) -> Outcome:
     folder = settings.DEVICES_DIR / "quarantine"
     if dry_run:
         old = [file for file in folder.glob("*.sqlite3") if now - _modified(file) > cleanup.QUARANTINE]
-        return Outcome([f"{len(old)} device stores would be deleted."], counts={"stores_deleted": 0})
+        line = _("%(count)d device stores would be deleted.") % {"count": len(old)}
+        return Outcome([line], counts={"stores_deleted": 0})
     deleted = cleanup.empty_quarantine(now)
     left = len(list(folder.glob("*.sqlite3")))
-    return Outcome([f"{deleted} device stores deleted, {left} younger ones kept."], counts={"stores_deleted": deleted})
+    line = _("%(deleted)d device stores deleted, %(left)d younger ones kept.") % {"deleted": deleted, "left": left}
+    return Outcome([line], counts={"stores_deleted": deleted})
 
 
 def restored(now: datetime, dry_run: bool) -> Outcome:
@@ -64,10 +67,11 @@ def restored(now: datetime, dry_run: bool) -> Outcome:
     folders = [folder for folder in (settings.VAR_DIR / "quarantine").glob("restore-*")
                if now - _modified(folder) > cleanup.QUARANTINE]  # fmt: skip
     if dry_run:
-        return Outcome([f"{len(folders)} replaced states would be deleted."])
+        return Outcome([_("%(count)d replaced states would be deleted.") % {"count": len(folders)}])
     for folder in folders:
         shutil.rmtree(folder)
-    return Outcome([f"{len(folders)} replaced states deleted."], counts={"replaced_deleted": len(folders)})
+    line = _("%(count)d replaced states deleted.") % {"count": len(folders)}
+    return Outcome([line], counts={"replaced_deleted": len(folders)})
 
 
 def logs(now: datetime, dry_run: bool) -> Outcome:
@@ -75,9 +79,9 @@ def logs(now: datetime, dry_run: bool) -> Outcome:
     if dry_run:
         old = [file for file in settings.LOG_DIR.glob("*.log.*")
                if file.suffix != ".gz" and now - _modified(file) >= settings.LOG_RETENTION]  # fmt: skip
-        return Outcome([f"{len(old)} logs would be compressed."])
+        return Outcome([_("%(count)d logs would be compressed.") % {"count": len(old)}])
     compressed = cleanup.compress_logs(now)
-    return Outcome([f"{compressed} logs compressed."], counts={"logs": compressed})
+    return Outcome([_("%(count)d logs compressed.") % {"count": compressed}], counts={"logs": compressed})
 
 
 def _not_back(now: datetime) -> bool:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 
+from django.utils.translation import gettext as _
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FORM = re.compile(r"(\w{3}) (\d\d?):(\d\d)-(\d\d?):(\d\d)")
 
@@ -42,8 +44,9 @@ def parse(text: str) -> Window | None:
         if length < timedelta(minutes=10):
             raise ValueError
     except ValueError:
-        raise ValueError(
-            f"MAINTENANCE_WINDOW={text} is no window of 10 minutes or more: write it like “sun 03:30-05:30”, or leave "
+        sentence = _(
+            "MAINTENANCE_WINDOW=%(text)s is no window of 10 minutes or more: write it like “sun 03:30-05:30”, or leave "
             "it empty for none."
-        ) from None
+        )
+        raise ValueError(sentence % {"text": text}) from None
     return Window(DAYS.index(match[1]), begin, length)

@@ -22,7 +22,7 @@ class Command(OurCommand):
         add = commands.add_parser("add", help=_("add an account; pair it with `manage.py sessions pair LABEL`"))
         add.add_argument("label")
         add.add_argument("--phone", default="", help=_("accept only the phone with this number"))
-        add.add_argument("--proxy", default="", help="http://user:password@host:port or socks5://host:port")
+        add.add_argument("--proxy", default="", help=_("http://user:password@host:port or socks5://host:port"))
         add.add_argument("--important", action="store_true", help=_("connect it first when many start"))
         listing = commands.add_parser("list", help=_("list the accounts"))
         for command in (add, listing):

@@ -7,24 +7,27 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import OperationalError, ProgrammingError
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
+from accounts.management.output import OurCommand
 from accounts.models import Account, ApiKey, Scope
 
 
-class Command(BaseCommand):
-    help = (
+class Command(OurCommand):
+    help = lazy(  # type: ignore[assignment]
         "Make an API key and print it, alone on stdout; it is not stored and cannot be shown again. "
         "Exit codes: 0 done, 1 refused, 2 wrong usage."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", help="what it is for, e.g. “web shop”")
-        parser.add_argument("--scopes", default="read,send", help="of read, send, manage, with commas (read,send)")
-        parser.add_argument("--accounts", default="", help="labels or ids, with commas (default: every account)")
-        parser.add_argument("--expires", default="", help="90d, or a date as 2030-12-31 (default: never)")
+        parser.add_argument("name", help=_("what it is for, e.g. “web shop”"))
+        parser.add_argument("--scopes", default="read,send", help=_("of read, send, manage, with commas (read,send)"))
+        parser.add_argument("--accounts", default="", help=_("labels or ids, with commas (default: every account)"))
+        parser.add_argument("--expires", default="", help=_("90d, or a date as 2030-12-31 (default: never)"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -34,11 +37,12 @@ class Command(BaseCommand):
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
         except (OperationalError, ProgrammingError):
-            raise CommandError("The database is not set up: run `make run`, or `manage.py migrate`.") from None
+            raise CommandError(_("The database is not set up: run `make run`, or `manage.py migrate`.")) from None
         self.stdout.write(secret)
-        allowed = ", ".join(map(str, accounts)) or "every account"
+        allowed = ", ".join(map(str, accounts)) or _("every account")
         granted = ", ".join(sorted(Scope(scope) for scope in scopes))
-        self.stderr.write(f"Scopes {granted}; {allowed}. Keep it: it is not shown again.")
+        text = _("Scopes %(scopes)s; %(accounts)s. Keep it: it is not shown again.")
+        self.stderr.write(text % {"scopes": granted, "accounts": allowed})
 
 
 def _account(text: str) -> Account:
@@ -46,7 +50,7 @@ def _account(text: str) -> Account:
     if found is None and text.isdigit() and len(text) < 10:
         found = Account.objects.filter(pk=int(text)).first()
     if found is None:
-        raise CommandError(f"There is no account “{text}”: `manage.py accounts list` shows all.")
+        raise CommandError(_("There is no account “%(text)s”: `manage.py accounts list` shows all.") % {"text": text})
     return found
 
 
@@ -60,7 +64,9 @@ def _expiry(text: str) -> datetime | None:
         try:
             at = timezone.make_aware(datetime.strptime(text, "%Y-%m-%d"))  # noqa: DTZ007 - in the server's time zone
         except ValueError:
-            raise CommandError(f"“{text}” is no time: write 90d, or a date as 2030-12-31.") from None
+            raise CommandError(
+                _("“%(text)s” is no time: write 90d, or a date as 2030-12-31.") % {"text": text}
+            ) from None
     if at <= now:
-        raise CommandError("The key would have expired already.")
+        raise CommandError(_("The key would have expired already."))
     return at

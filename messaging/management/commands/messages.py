@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
 from accounts.models import Account
 from messaging.accept import accept, fitting
@@ -23,31 +25,32 @@ LATE = 3
 
 
 class Command(OurCommand):
-    help = (
+    help = lazy(  # type: ignore[assignment]
         "Send, list and retry messages. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, "
         "3 the outcome did not come within --wait seconds."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="what", required=True)
-        send = commands.add_parser("send", help="send a text, or a file with --file")
-        send.add_argument("account", help="label or id of the account that sends")
-        send.add_argument("to", help="a phone number, or the address of a group (…@g.us)")
-        send.add_argument("text", nargs="?", default="", help="the text, or the caption of the file")
-        send.add_argument("--file", default="", help="a file to send as a document, or as --kind says")
+        send = commands.add_parser("send", help=_("send a text, or a file with --file"))
+        send.add_argument("account", help=_("label or id of the account that sends"))
+        send.add_argument("to", help=_("a phone number, or the address of a group (…@g.us)"))
+        send.add_argument("text", nargs="?", default="", help=_("the text, or the caption of the file"))
+        send.add_argument("--file", default="", help=_("a file to send as a document, or as --kind says"))
         send.add_argument("--kind", default="document", choices=sorted(MEDIA))
-        send.add_argument("--wait", type=float, default=0, help="seconds to wait for the outcome (0: do not wait)")
-        listing = commands.add_parser("list", help="the newest messages first")
-        listing.add_argument("--account", default="", help="label or id")
-        listing.add_argument("--state", default="", choices=["", *MessageState], help="only those in this state")
+        send.add_argument("--wait", type=float, default=0,
+                          help=_("seconds to wait for the outcome (0: do not wait)"))  # fmt: skip
+        listing = commands.add_parser("list", help=_("the newest messages first"))
+        listing.add_argument("--account", default="", help=_("label or id"))
+        listing.add_argument("--state", default="", choices=["", *MessageState], help=_("only those in this state"))
         listing.add_argument("--limit", type=int, default=50)
-        retry = commands.add_parser("retry", help="queue failed or uncertain messages again")
+        retry = commands.add_parser("retry", help=_("queue failed or uncertain messages again"))
         retry.add_argument("ids", nargs="*", type=int, metavar="ID")
-        retry.add_argument("--failed", action="store_true", help="every failed message of --account")
+        retry.add_argument("--failed", action="store_true", help=_("every failed message of --account"))
         retry.add_argument("--account", default="")
-        retry.add_argument("--yes", action="store_true", help="uncertain ones too: they may then arrive twice")
+        retry.add_argument("--yes", action="store_true", help=_("uncertain ones too: they may then arrive twice"))
         for command in (send, listing, retry):
-            command.add_argument("--json", action="store_true", help="print JSON")
+            command.add_argument("--json", action="store_true", help=_("print JSON"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, f"_{options['what']}")(options)
@@ -60,7 +63,7 @@ class Command(OurCommand):
             if options["file"]:
                 message = self._send_file(account, body, options)
             elif not options["text"].strip():
-                raise CommandError("There is nothing to send: give a text, or --file.")
+                raise CommandError(_("There is nothing to send: give a text, or --file."))
             else:
                 message = accept(account, body, by=_ACTOR)
         except Refused as refused:
@@ -77,7 +80,8 @@ class Command(OurCommand):
         try:
             data = file.read_bytes()
         except OSError as error:
-            raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
+            text = _("%(file)s cannot be read: %(error)s.")
+            raise CommandError(text % {"file": file, "error": error.strerror}) from None
         kind = Kind(options["kind"])
         fitting(kind, data[:ENOUGH], "")
         del body["text"], body["mentions"], body["preview"]
@@ -90,7 +94,8 @@ class Command(OurCommand):
         until = time.monotonic() + options["wait"]
         while options["wait"] and MessageState(message.state) not in AT_REST:
             if time.monotonic() > until:
-                raise CommandError(f"Message {message.pk} is still {message.state}.", returncode=LATE)
+                late = _("Message %(id)d is still %(state)s.")
+                raise CommandError(late % {"id": message.pk, "state": message.state}, returncode=LATE)
             time.sleep(0.2)
             message.refresh_from_db()
 
@@ -110,14 +115,15 @@ class Command(OurCommand):
         elif options["ids"]:
             rows = rows.filter(pk__in=options["ids"])
         else:
-            raise CommandError("Say which: ids, or --failed.")
+            raise CommandError(_("Say which: ids, or --failed."))
         chosen = list(rows.order_by("pk"))
         if not options["yes"] and any(message.state == MessageState.UNCERTAIN for message in chosen):
-            raise CommandError("An uncertain message may arrive twice when it is sent again. Say so with --yes.")
+            raise CommandError(_("An uncertain message may arrive twice when it is sent again. Say so with --yes."))
         queued = [message for message in chosen if message.resend(_ACTOR)]
         self._show(queued, options)
         if len(queued) < max(len(options["ids"]), 1) and not options["failed"]:
-            raise CommandError(f"{len(queued)} queued again; the others are not failed, uncertain or cancelled.")
+            text = _("%(count)d queued again; the others are not failed, uncertain or cancelled.")
+            raise CommandError(text % {"count": len(queued)})
 
     def _show(self, rows: list[Message], options: dict[str, Any]) -> None:
         if options["json"]:
@@ -136,7 +142,5 @@ def _account(text: str) -> Account:
     if found is None and text.isdigit() and len(text) < 10:
         found = rows.filter(pk=int(text)).first()
     if found is None:
-        raise CommandError(f"There is no account “{text}”: `manage.py accounts list` shows all.")
+        raise CommandError(_("There is no account “%(text)s”: `manage.py accounts list` shows all.") % {"text": text})
     return found
-
-

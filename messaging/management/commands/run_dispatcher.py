@@ -6,13 +6,17 @@ import os
 import signal
 from typing import Any
 
+from django.utils.translation import gettext_lazy as lazy
+
 from accounts import garbage
 from messaging.dispatcher import Dispatcher
 from sessions_app.management.output import SETTINGS, OurCommand
 
 
 class Command(OurCommand):
-    help = "Run the dispatcher: delivers webhooks, feeds bulk sends, fetches files, answers keywords, until SIGTERM."
+    help = lazy(  # type: ignore[assignment]
+        "Run the dispatcher: delivers webhooks, feeds bulk sends, fetches files, answers keywords, until SIGTERM."
+    )
     requires_system_checks = [SETTINGS]
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as lazy
 
 from monitoring.forecasting.learner import Finding
 from monitoring.forecasting.run import forecast
@@ -16,7 +17,9 @@ from sessions_app.management.output import OurCommand
 
 
 class Command(OurCommand):
-    help = "Forecast which sessions may lose their connection within the hour. The cluster starts it by itself."
+    help = lazy(  # type: ignore[assignment]
+        "Forecast which sessions may lose their connection within the hour. The cluster starts it by itself."
+    )
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:

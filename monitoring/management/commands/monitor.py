@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import time
+import signal
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import connection
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 
 from monitoring.reporting.render import FORMATS
 from monitoring.reporting.report import report
@@ -26,26 +29,31 @@ def span(text: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,6})([mhd])", text.strip().lower())
     wanted = int(found[1]) * _UNITS[found[2]] if found else timedelta(0)
     if not wanted:
-        raise CommandError(f"--since “{text}” is not a stretch of time: write it like 90m, 24h or 7d.")
-    if wanted > settings.EVENT_RETENTION:
         raise CommandError(
-            f"--since {text} goes further back than events are kept ({settings.EVENT_RETENTION.days} days, "
-            "EVENT_RETENTION_DAYS): ask for less."
+            _("--since “%(text)s” is not a stretch of time: write it like 90m, 24h or 7d.") % {"text": text}
         )
+    if wanted > settings.EVENT_RETENTION:
+        far = _("--since %(text)s goes further back than events are kept (%(days)d days, EVENT_RETENTION_DAYS): "
+                "ask for less.")  # fmt: skip
+        raise CommandError(far % {"text": text, "days": settings.EVENT_RETENTION.days})
     return wanted
 
 
 class Command(OurCommand):
-    help = "Show how the server does, live (Ctrl-C ends it), or report how it did. Exit codes: 0 done, 1 refused."
+    help = lazy(  # type: ignore[assignment]
+        "Show how the server does, live (Ctrl-C ends it), or report how it did. Exit codes: 0 done, 1 refused."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--once", action="store_true", help="print one picture and end")
-        parser.add_argument("--interval", type=float, default=2.0, help="seconds between two pictures (default 2)")
+        parser.add_argument("--once", action="store_true", help=_("print one picture and end"))
+        parser.add_argument("--interval", type=float, default=2.0, help=_("seconds between two pictures (default 2)"))
         commands = parser.add_subparsers(dest="what")
-        found = commands.add_parser("report", help="how it did: uptime, reconnects, errors, times, memory, incidents")
-        found.add_argument("--since", default="24h", help="how far back, like 90m, 24h or 7d (default 24h)")
+        found = commands.add_parser(
+            "report", help=_("how it did: uptime, reconnects, errors, times, memory, incidents")
+        )
+        found.add_argument("--since", default="24h", help=_("how far back, like 90m, 24h or 7d (default 24h)"))
         found.add_argument("--format", default="text", choices=sorted(FORMATS))
-        found.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
+        found.add_argument("--output", metavar="FILE", help=_("write it there instead of printing it"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["what"] == "report":
@@ -63,7 +71,8 @@ class Command(OurCommand):
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise CommandError(f"{path} cannot be written ({error.strerror}): choose another --output.") from None
+            words = _("%(path)s cannot be written (%(error)s): choose another --output.")
+            raise CommandError(words % {"path": path, "error": error.strerror}) from None
 
     def _watch(self, options: dict[str, Any]) -> None:
         from rich.console import Console
@@ -72,18 +81,18 @@ class Command(OurCommand):
         from monitoring.terminal import picture
 
         if not 0.2 <= options["interval"] <= 3600:
-            raise CommandError("--interval must lie between 0.2 and 3600 seconds.")
+            raise CommandError(_("--interval must lie between 0.2 and 3600 seconds."))
         console = Console()
         if options["once"]:
             console.print(picture(timezone.now(), console.size.height))
             return
         if not console.is_terminal:
-            raise CommandError("The live view needs a terminal. For a script use `manage.py monitor --once`.")
-        try:
-            with Live(console=console, screen=True, auto_refresh=False) as live:
-                while os.getppid() != 1:  # its terminal is gone
-                    live.update(picture(timezone.now(), console.size.height), refresh=True)
-                    connection.close()  # an idle view holds no connection
-                    time.sleep(options["interval"])
-        except KeyboardInterrupt:
-            pass
+            raise CommandError(_("The live view needs a terminal. For a script use `manage.py monitor --once`."))
+        ended = threading.Event()
+        # An exception would be lost within a function that the database calls.
+        signal.signal(signal.SIGINT, lambda *_: ended.set())
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while not ended.is_set() and os.getppid() != 1:  # its terminal is gone
+                live.update(picture(timezone.now(), console.size.height), refresh=True)
+                connection.close()  # an idle view holds no connection
+                ended.wait(options["interval"])

@@ -1,0 +1,31 @@
+"""What the garbage collector leaves alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.installation import ROOT
+
+_FORKS = """
+import gc, os
+from accounts import garbage
+garbage.settle_before_forks()
+before = gc.get_freeze_count()
+kept = [[] for _ in range(1000)]
+counts = []
+for _ in range(2):
+    out, into = os.pipe()
+    if os.fork() == 0:
+        os.write(into, str(gc.get_freeze_count()).encode())
+        os._exit(0)
+    os.wait()
+    counts.append(int(os.read(out, 20)))
+    later = [[] for _ in range(1000)]
+print(before, counts[0] > 1000, counts[0] == counts[1])
+"""
+
+
+def test_what_is_there_at_the_first_fork_is_left_out_of_collections() -> None:
+    done = subprocess.run([sys.executable, "-c", _FORKS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True", "True"]

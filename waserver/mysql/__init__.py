@@ -1,0 +1,1 @@
+"""Our database backend for MariaDB and MySQL; see base.py."""
