@@ -92,7 +92,7 @@ def test_a_backup_holds_the_database_every_store_and_the_secret_key(
     made = backup.create("by hand")
     assert made.name.endswith("Z-by_hand.tar.gz.age")
     assert made.warnings[0].startswith("A NEW BACKUP KEY WAS MADE")
-    assert made.counts == {"accounts": 1, "stores": 1, "stores_elsewhere": 0, "damaged": 0, "missing": 0,
+    assert made.counts == {"accounts": 1, "stores": 1, "stores_elsewhere": 0, "media": 0, "damaged": 0, "missing": 0,
                            "bytes": made.size, "pruned": 0}  # fmt: skip
     kept = tmp_path_factory.mktemp("kept")
     with target.Target().open(made.name) as source:

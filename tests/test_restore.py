@@ -157,6 +157,30 @@ def test_over_what_is_there_the_old_goes_into_quarantine(place: Place) -> None:
     assert not (place.var / "restore.journal").exists()
 
 
+_FILES = """
+from messaging.models import Media
+for content in (b"kept", b"lost"):
+    print(Media.store(content, "text/plain").path)
+"""
+
+
+def test_files_of_messages_are_put_back_where_they_are_missing(place: Place, tmp_path: Path) -> None:
+    kept, lost = (place.var / "media" / path for path in place.manage("shell", "-v0", "-c", _FILES).split()[-2:])
+    (lost.parent / f"{lost.name}.1.part").write_bytes(b"being written")
+    place.environment["BACKUP_URL"] = str(tmp_path / "without")
+    assert "BACKUP_MEDIA=true" in place.manage("backup", "create")
+    place.environment |= {"BACKUP_URL": str(tmp_path / "with"), "BACKUP_MEDIA": "true"}
+    assert "2 files of messages" in place.manage("backup", "create")
+    assert "2 files of messages" in place.manage("backup", "verify")
+    lost.unlink()
+    inode = kept.stat().st_ino
+    assert "2 files of messages" in place.manage("backup", "restore", "--dry-run")
+    assert not lost.exists()
+    assert json.loads(place.manage("backup", "restore", "--yes", "--json"))["media"] == 2
+    assert (lost.read_bytes(), lost.stat().st_mode & 0o077) == (b"lost", 0)
+    assert (kept.read_bytes(), kept.stat().st_ino) == (b"kept", inode)
+
+
 def test_keys_that_are_newer_are_not_replaced_unless_forced(place: Place) -> None:
     place.store("1.sqlite3", "newer")
     assert "1.sqlite3. Older keys lose messages" in place.refused("backup", "restore", "--yes")

@@ -317,6 +317,7 @@ BACKUP_URL = env.str("BACKUP_URL", default=str(VAR_DIR / "backups"))  # a folder
 BACKUP_KEY = env.str("BACKUP_KEY", default="")
 BACKUP_KEY_FILE = env.str("BACKUP_KEY_FILE", default=str(VAR_DIR / "backup.key"))
 BACKUP_KEEP = env.int("BACKUP_KEEP", default=14)
+BACKUP_MEDIA = env.bool("BACKUP_MEDIA", default=False)  # files of messages too
 MAINTENANCE_WINDOW = env.str("MAINTENANCE_WINDOW", default="sun 03:30-05:30")  # "": hosts are not restarted regularly
 
 # ---- logging ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import Account
-from waserver.backup import archive, database, key, stores
+from waserver.backup import archive, database, files, key, stores
 from waserver.backup.archive import Manifest
 from waserver.backup.errors import BackupError
 from waserver.backup.lock import workplace
@@ -80,17 +80,18 @@ def create(reason: str = "", keep: int | None = None) -> Made:
 
 def gather(folder: Path, now: datetime, reason: str) -> tuple[Manifest, stores.Copied]:
     """Copy everything a backup holds into the folder; return its manifest, and how it went with the device stores."""
-    _room_for(sum(file.stat().st_size for file in _sources()))
+    _room_for(sum(_size(file) for file in _sources()))
     # The database first: a device store that a row names is not deleted so soon, but a row may come to name a new one.
     names = [database.snapshot(folder)]
     copied = stores.snapshot(folder)
     (folder / SECRET_KEY).write_text(settings.SECRET_KEY)
-    names += [*copied.members, SECRET_KEY]
+    media = files.snapshot(folder)
+    names += [*copied.members, *media, SECRET_KEY]
     manifest = Manifest(
         kind="backup", created_at=now.isoformat(), machine=platform.node(), reason=reason, engine=database.engine(),
         migrations=applied_migrations(),
         counts={"accounts": Account.objects.count(), "stores": len(copied.stores),
-                "stores_elsewhere": copied.elsewhere},
+                "stores_elsewhere": copied.elsewhere, "media": len(media)},
         stores=copied.stores, damaged=copied.damaged, missing=copied.missing,
         members=[archive.member(name, folder / name) for name in names],
     )  # fmt: skip
@@ -110,10 +111,19 @@ def told(error: Exception) -> str:
 
 
 def _sources() -> list[Path]:
-    files = [*settings.DEVICES_DIR.glob("*.sqlite3*")]
+    found = [*settings.DEVICES_DIR.glob("*.sqlite3*")]
     if database.engine() == database.SQLITE:
-        files.append(Path(connection.settings_dict["NAME"]))
-    return [file for file in files if file.is_file()]
+        found.append(Path(connection.settings_dict["NAME"]))
+    if settings.BACKUP_MEDIA:
+        found += files.there()
+    return found
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # given up, or too old, meanwhile
+        return 0
 
 
 def _room_for(size: int) -> None:

@@ -1,7 +1,7 @@
 """Restoring: everything is unpacked, checked, migrated and settled beside the old, then put in its place by renames.
 
 Until those renames the old state is untouched, and they are taken back when one fails. What was there goes into
-quarantine, never away; device stores in PostgreSQL that are there stay.
+quarantine, never away; device stores in PostgreSQL and files of messages that are there stay.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 
 from sessions_app.whatsapp import device_store
 from waserver import guard
-from waserver.backup import archive, database, key, mysql, owners, schemas, stores
+from waserver.backup import archive, database, files, key, mysql, owners, schemas, stores
 from waserver.backup.archive import Manifest
 from waserver.backup.errors import BackupError
 from waserver.backup.lock import workplace
@@ -221,6 +221,7 @@ def _put_in_place(folder: Path, place: _SqlitePlace | mysql.Place, now: datetime
         moves.add(file, away / stores.FOLDER / file.name)
     for file in sorted((folder / stores.FOLDER).glob("*")):
         moves.add(file, settings.DEVICES_DIR / file.name)
+    files.plan(moves, folder)
     if "SECRET_KEY" not in os.environ:
         if (settings.VAR_DIR / SECRET_KEY).exists():
             moves.add(settings.VAR_DIR / SECRET_KEY, away / SECRET_KEY)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as lazy
 
 from sessions_app.management.commands.sessions import find
 from sessions_app.management.output import OurCommand
-from waserver.backup import BackupError, account, archive, create, key, restore
+from waserver.backup import BackupError, account, archive, create, files, key, restore
 from waserver.backup.restoring import QUARANTINE_DAYS
 from waserver.backup.settling import settle
 from waserver.backup.target import Target
@@ -69,6 +69,10 @@ class Command(OurCommand):
             "name": made.name, "url": made.url, "accounts": made.counts["accounts"], "stores": made.counts["stores"],
             "mb": made.size / 1e6, "seconds": made.took,
         })  # fmt: skip
+        if made.counts["media"]:
+            self._tell_files(made.counts)
+        elif next(files.there(), None) is not None:
+            self.stdout.write(_("Files of messages are not inside: BACKUP_MEDIA=true puts them in."))
 
     def _list(self, options: dict[str, Any]) -> None:
         target = Target()
@@ -95,6 +99,7 @@ class Command(OurCommand):
             "name": name, "accounts": manifest.counts["accounts"], "stores": len(manifest.stores),
             "moment": manifest.created_at[:19], "machine": manifest.machine,
         })  # fmt: skip
+        self._tell_files(manifest.counts)
         for one in manifest.damaged:
             text = _("%(name)s could not be read when the backup was made.")
             self.stderr.write(self.style.WARNING(text % {"name": one}))
@@ -124,6 +129,7 @@ class Command(OurCommand):
             "accounts": manifest.counts["accounts"], "stores": manifest.counts["stores"],
             "moment": manifest.created_at[:19],
         })  # fmt: skip
+        self._tell_files(manifest.counts)
         if done.kept:
             text = _("%(count)d device stores in PostgreSQL were there: they stay as they are, since older keys lose "
                      "messages.")  # fmt: skip
@@ -158,6 +164,10 @@ class Command(OurCommand):
         if options["start"]:
             text = _("It is being connected.")
         self.stdout.write((_("%(account)s was imported.") + " " + text) % {"account": made})
+
+    def _tell_files(self, counts: dict[str, int]) -> None:
+        if count := counts.get("media"):  # older archives do not say
+            self.stdout.write(_("It holds %(count)d files of messages.") % {"count": count})
 
     def _settle(self, options: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(settle(timezone.now())))
