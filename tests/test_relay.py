@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import socket
 import threading
@@ -320,6 +321,33 @@ def test_the_library_confirms_nothing_while_it_tells_us_of_it(relay: Relay) -> N
     while len(heard) < len(b"it arrived"):
         heard += whatsapp.recv(100)
     assert heard == b"it arrived"
+    echo.close()
+
+
+def test_the_library_confirms_nothing_it_had_no_time_to_tell_us_of(relay: Relay) -> None:
+    """The process gets no processor time for longer than the relay waits; the library tells us right after."""
+    echo = Echo(echo=False)
+    library, whatsapp, telling = told(relay, echo)
+    telling[0] = False
+
+    def starve() -> None:
+        library.sendall(b"it arrived")
+        asyncio.get_running_loop().call_later(tunnel._AFTERTHOUGHT / 2, starved)
+
+    def starved() -> None:
+        time.sleep(10 * tunnel._AFTERTHOUGHT)
+        asyncio.get_running_loop().call_later(tunnel._AFTERTHOUGHT / 4, tell)
+
+    def tell() -> None:
+        telling[0] = True
+
+    relay.soon(starve)
+    until(lambda: telling[0])
+    whatsapp.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        whatsapp.recv(100)
+    telling[0] = False
+    assert receive(whatsapp) == b"it arrived"
     echo.close()
 
 

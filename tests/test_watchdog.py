@@ -61,6 +61,12 @@ def test_a_deadline_that_has_passed_counts(deadline: float) -> None:
     assert ended(started(30, f"watchdog.extend(clock() + {deadline})")) == EXIT_CODE
 
 
+def test_a_deadline_that_has_passed_is_not_put_off_any_more() -> None:
+    """As after a pause, when the thread that renews runs before the one that watches: here that one never runs."""
+    late = "late = Watchdog()\nlate.extend(clock() + 0.1)\ntime.sleep(0.3)\nlate.extend(clock() + 30)"
+    assert ended(started(30, late)) == EXIT_CODE
+
+
 def test_a_later_deadline_replaces_an_earlier_one() -> None:
     lives(started(0.6, "watchdog.extend(clock() + 30)\ntime.sleep(1.5)\nprint('lives', flush=True)"))
 

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from typing import NoReturn
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ class Watchdog:
         self._deadline = float("inf")
 
     def extend(self, deadline: float) -> None:
-        """Set the new deadline, in seconds of `clock`."""
+        """Set the new deadline, in seconds of `clock`; end the process when the old one has passed."""
+        if clock() >= self._deadline:  # after a pause the host's thread may run before ours, and renew
+            self._expire()
         self._deadline = deadline
         seconds, nanoseconds = divmod(max(1, int(deadline * 1e9) + 1000), 1_000_000_000)
         # Every second from then on, should the deadline be moved while the thread was about to run.
@@ -56,6 +59,10 @@ class Watchdog:
     def _run(self) -> None:
         while clock() < self._deadline:
             os.read(self._timer, 8)
+        self._expire()
+
+    @staticmethod
+    def _expire() -> NoReturn:
         _log.critical("The leases could not be renewed in time: this host ends, another takes its sessions over")
         os._exit(EXIT_CODE)
 

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import sys
 import threading
+import time
 import uuid
 import weakref
 from typing import Any, Protocol
@@ -20,6 +21,8 @@ from sessions_app.whatsapp.library import EventCallback, Library, LogCallback, P
 _log = logging.getLogger(__name__)
 
 _STACK = 512 * 1024
+#: Seconds the library takes from the end of one event to the next that waits, and some more.
+_BETWEEN = 0.001
 _starting = threading.Lock()
 _log_callbacks: list[Any] = []
 
@@ -50,7 +53,7 @@ class GoCall:
                  handler: Handler) -> None:  # fmt: skip
         self.uuid = uuid.uuid4().hex.encode()
         self.started = False
-        self.telling = False  # an event is being heard
+        self._hearing, self._heard_at = False, 0.0  # an event, and when (time.monotonic) the last one was
         self._library = library
         self._proxy = ProxySettings(proxy_url.encode(), False, False, False)
         self._handler = handler
@@ -69,6 +72,11 @@ class GoCall:
             events, len(events), props, len(props), b"", 0, ctypes.byref(self._proxy),
         )  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="whatsapp-client", daemon=True)
+
+    @property
+    def telling(self) -> bool:
+        """Return whether an event is being heard, or was a moment ago: the next one may be about to come."""
+        return self._hearing or time.monotonic() - self._heard_at < _BETWEEN
 
     def start(self) -> None:
         """Begin. Inside a turn of the library's gate."""
@@ -101,9 +109,9 @@ class GoCall:
         _quietly(self._handler.on_status, ctypes.string_at(address).decode())
 
     def _event(self, _uuid: bytes, address: int, size: int, number: int) -> None:
-        self.telling = True
+        self._hearing = True
         _quietly(self._handler.on_event, number, ctypes.string_at(address, size) if size > 0 else b"")
-        self.telling = False
+        self._heard_at, self._hearing = time.monotonic(), False
 
 
 def _quietly(call: Any, *arguments: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -25,6 +26,9 @@ LAST_WORD = 0.2
 #: Seconds by which what the library says is passed on late, once it can confirm something: it queues what it tells us
 #: and confirms it to WhatsApp at the same time, without waiting for us. Whatever is confirmed is sent by nobody again.
 _AFTERTHOUGHT = 0.005
+#: Seconds by which a timer may be late. One that is later tells of a process starved of processor time, and so may be
+#: the thread that is about to tell us something: the wait begins anew, up to so many seconds.
+_LATE, _LONGEST = 0.0025, 0.5
 #: Seconds of silence after which there is nothing left to confirm: the library has read what came long ago.
 _NOTHING_LEFT = 10.0
 #: Bytes that wait to be passed on from which nothing more is read.
@@ -95,7 +99,7 @@ class Outbound(End):
         self._received = received
         self._gone = gone
         self._early = b""
-        self.received_at = 0.0  # of the loop's clock
+        self.received_at = 0.0  # time.monotonic
         self._records = Records()
         self._held: bytearray | None = None  # a goodbye and what follows it
 
@@ -104,7 +108,7 @@ class Outbound(End):
         if not self._received(len(data)):
             self.abort()
             return
-        self.received_at = asyncio.get_running_loop().time()
+        self.received_at = time.monotonic()
         now = self._records.before_goodbye(data)
         if self._held is not None:
             self._held += data
@@ -156,6 +160,7 @@ class Inbound(End):
         self._telling: Callable[[], bool] | None = None
         self._unsaid: deque[tuple[float, bytes]] = deque()  # when it came, and what
         self._waiting = 0  # bytes of it
+        self._due = self._punctual_since = 0.0  # when the timer is, and since when it was never late
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the other side a few seconds to send its request."""
@@ -218,13 +223,13 @@ class Inbound(End):
             super().connection_lost(exc)
 
     def _say(self, data: bytes) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         nothing_left = isinstance(self.peer, Outbound) and self.peer.received_at < now - _NOTHING_LEFT
         if not self._unsaid and (self._telling is None or nothing_left):
             super().data_received(data)
             return
         if not self._unsaid:
-            asyncio.get_running_loop().call_later(_AFTERTHOUGHT, self._pass_on)
+            self._wait(_AFTERTHOUGHT)
         self._unsaid.append((now, data))
         self._waiting += len(data)
         if self._waiting > _MANY and self.transport is not None:
@@ -233,18 +238,29 @@ class Inbound(End):
     def _pass_on(self) -> None:
         """Forward what has waited long enough, unless we are being told something right now."""
         assert self._telling is not None
-        loop = asyncio.get_running_loop()
-        said = loop.time() - _AFTERTHOUGHT * 0.9  # timers may come a little early
-        while self._unsaid and self._unsaid[0][0] <= said and not self._telling():
+        now = time.monotonic()
+        if now - self._due > _LATE:
+            self._punctual_since = now
+        while self._unsaid and self._ripens_at() <= now and not self._telling():
             data = self._unsaid.popleft()[1]
             self._waiting -= len(data)
             super().data_received(data)
         if self._unsaid:
-            loop.call_later(max(_AFTERTHOUGHT / 4, self._unsaid[0][0] - said), self._pass_on)
+            self._wait(max(_AFTERTHOUGHT / 4, self._ripens_at() - now))
         elif self.transport is None:
             super().connection_lost(None)
         if self._waiting <= _MANY and self.transport is not None and not (self.peer and self.peer._full):
             self.transport.resume_reading()
+
+    def _ripens_at(self) -> float:
+        """Return when the first of what was said has waited long enough."""
+        came = self._unsaid[0][0]
+        # Timers may come a little early.
+        return min(max(came, self._punctual_since) + _AFTERTHOUGHT * 0.9, came + _LONGEST)
+
+    def _wait(self, seconds: float) -> None:
+        self._due = time.monotonic() + seconds
+        asyncio.get_running_loop().call_later(seconds, self._pass_on)
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None:
