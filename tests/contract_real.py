@@ -52,7 +52,7 @@ class Driver:
         self._socket.sendall(json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
         return number
 
-    def answer(self, number: int, timeout: float = 60) -> Any:
+    def answer(self, number: int, timeout: float = 120) -> Any:
         """Return a command's result. Raises WhatsAppError when it did."""
         with self._answered:
             assert self._answered.wait_for(lambda: number in self._answers or self.ended(), timeout)

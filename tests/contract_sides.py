@@ -20,7 +20,7 @@ from sessions_app.whatsapp.fake import FakeWhatsApp
 from sessions_app.whatsapp.inbound import Inbound, Message, Receipt, ReceiptKind
 from sessions_app.whatsapp.symptoms import TERMINAL
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Heard:

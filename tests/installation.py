@@ -34,10 +34,15 @@ T = TypeVar("T")
 
 #: Everything the retry policy waits for is this much shorter.
 SCALE = 0.1
+_PATIENCE = 3
 
 
 def wait_for(what: Callable[[], T], seconds: float = 45, but: Callable[[], object] = lambda: "") -> T:
-    """Return the first true value of `what`; fail the test, saying `but()`, when it does not come."""
+    """Return the first true value of `what`; fail the test, saying `but()`, when it does not come.
+
+    `seconds` is plenty for a machine that does nothing else; one that does gets _PATIENCE times as long.
+    """
+    seconds *= _PATIENCE
     until = time.monotonic() + seconds
     while not (value := what()):
         if time.monotonic() > until:

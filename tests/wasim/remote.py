@@ -82,7 +82,7 @@ class WasimClient:
         variables: dict[str, str] = self.call("environment")
         return variables
 
-    def wait_for(self, what: Callable[[], T], timeout: float = 20) -> T:
+    def wait_for(self, what: Callable[[], T], timeout: float = 60) -> T:
         """Return the first true value of `what`. Raises TimeoutError after `timeout` seconds."""
         until = time.monotonic() + timeout
         while not (value := what()):

@@ -166,7 +166,7 @@ class Wasim:
 
         return self.run(add())
 
-    def wait_for(self, what: Callable[[], T], timeout: float = 20) -> T:
+    def wait_for(self, what: Callable[[], T], timeout: float = 60) -> T:
         """Return the first true value of `what`. Raises TimeoutError after `timeout` seconds."""
         until = time.monotonic() + timeout
         while not (value := what()):

@@ -57,12 +57,13 @@ class Command(OurCommand):
         shown = [_shown(row) for row in rows]
         if options["json"]:
             self.print_json(shown if options["what"] == "list" else shown[0])
+        names, words = max((len(one["name"]) for one in shown), default=0), max(map(len, map(str, _WORDS.values())))
         for one in () if options["json"] else shown:
             sessions = _("%(sessions)3d of %(capacity)s sessions") % {
                 "sessions": one["sessions"], "capacity": f"{one['capacity']:<3}",
             }  # fmt: skip
             self.stdout.write(
-                f"{one['name']:<16} {_WORDS[one['doing']]!s:<10} {sessions}  "
+                f"{one['name']:<{names}}  {_WORDS[one['doing']]!s:<{words}}  {sessions}  "
                 f"{one['rss'] / 1e6:>5.0f} MB  {one['machine']} " + _("process %(pid)d") % {"pid": one["pid"]}
                 + ("  " + _("region %(region)s") % {"region": one["region"]} if one["region"] else "")
             )  # fmt: skip
