@@ -76,7 +76,8 @@ class Program:
         return self._process.poll() is None
 
     def stop(self, seconds: float = 15) -> int:
-        """SIGTERM; return the exit code. Fails the test when it takes longer."""
+        """SIGTERM; return the exit code. Fails the test when it takes longer; as for `wait_for`."""
+        seconds *= _PATIENCE
         self._process.terminate()
         try:
             return self._process.wait(seconds)
@@ -121,7 +122,7 @@ class Installation:
             wait_for(lambda: answers(f"{address}/admin/login/"), 30, self.log("web"))
         return address
 
-    def manage(self, *command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    def manage(self, *command: str, seconds: float = 180) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end."""
         return subprocess.run(
             [sys.executable, "manage.py", *command], cwd=ROOT, env=self.environment, capture_output=True, text=True,

@@ -383,7 +383,6 @@ def test_after_the_commit_the_cluster_is_asked_to_deliver_at_once() -> None:
         assert [task.func() for task in OrmQ.objects.all()] == ["sessions_app.jobs.run"]
 
 
-@pytest.mark.timeout(120)
 def test_the_job_delivers_to_a_real_sink_by_a_process_that_ends(installation: Installation) -> None:
     with http_sink() as sink, smtp_sink() as mails:
         channel("http", url=f"json://127.0.0.1:{sink.port}/x")
@@ -404,7 +403,6 @@ def deliverers(installation: Installation) -> list[psutil.Process]:
     return [one for one in family if one.status() != psutil.STATUS_ZOMBIE and "deliver_alerts" in one.cmdline()]
 
 
-@pytest.mark.timeout(120)
 def test_the_cluster_has_an_incident_told_within_seconds(installation: Installation) -> None:
     """From the commit of an incident to the sink, with the real cluster: the hint, not the regular job's 30 s."""
     Schedule.objects.all().delete()  # only the hint can deliver
@@ -525,7 +523,7 @@ import waserver.urls, waserver.asgi, monitoring.alerts.job, monitoring.alerts.te
 print([name for name in ("apprise", "river", "rich", "requests") if name in sys.modules])
 """
     asked = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=ROOT, timeout=180, check=False, capture_output=True, text=True
     )
     assert asked.stdout.strip() == "[]", asked.stderr
 

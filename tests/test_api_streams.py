@@ -188,7 +188,7 @@ async def stream(key: str, query: str = "") -> AsyncIterator[WebsocketCommunicat
 
 
 async def closed(socket: WebsocketCommunicator) -> int:
-    return int((await socket.receive_output(timeout=10))["code"])
+    return int((await socket.receive_output(timeout=30))["code"])
 
 
 @pytest.mark.django_db(transaction=True)
@@ -200,13 +200,13 @@ async def test_the_stream_goes_on_from_a_cursor(settings: Settings) -> None:
     async with stream(key) as socket:
         await socket.receive_nothing(0.2)
         await sync_to_async(event)(account, 2)
-        told = json.loads(await socket.receive_from(timeout=10))
+        told = json.loads(await socket.receive_from(timeout=30))
         assert (told["data"], told["type"]) == ({"n": 2}, "session.changed")
     await sync_to_async(event)(account, 3)
     async with stream(key, f"?cursor={told['cursor']}") as socket:
-        assert json.loads(await socket.receive_from(timeout=10))["data"] == {"n": 3}
+        assert json.loads(await socket.receive_from(timeout=30))["data"] == {"n": 3}
     async with stream(key, "?cursor=0") as socket:
-        assert [json.loads(await socket.receive_from(timeout=10))["data"]["n"] for _ in range(3)] == [1, 2, 3]
+        assert [json.loads(await socket.receive_from(timeout=30))["data"]["n"] for _ in range(3)] == [1, 2, 3]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -48,7 +48,7 @@ def test_other_addresses_are_refused_with_a_sentence_that_shows_how(url: str, wo
 def test_run_by_itself_it_reads_the_address_from_standard_input_only() -> None:
     asked = subprocess.run(
         [sys.executable, "-P", str(ROOT / "monitoring" / "apprise_sender.py")], input="json://127.0.0.1:1/x\n",
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=180, check=True,
     )  # fmt: skip
     assert json.loads(asked.stdout) == {"service": "JSON", "error": ""}
 

@@ -287,7 +287,7 @@ def test_a_full_disk_leaves_the_old_backups_and_nothing_half_made(
     environment = {**os.environ, "VAR_DIR": str(folder), "DATABASE_URL": f"sqlite:///{_database()}"}
     answer = subprocess.run(
         [sys.executable, "manage.py", "backup", "create"], cwd=ROOT, env=environment, capture_output=True, text=True,
-        preexec_fn=_limited(limit), timeout=60, check=False,
+        preexec_fn=_limited(limit), timeout=180, check=False,
     )  # fmt: skip
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr

@@ -181,7 +181,6 @@ def test_a_refused_phone_is_unlinked(side: Side, phone: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.real
-@pytest.mark.timeout(300)
 def test_codes_that_run_out_fail_the_pairing(real: RealSide) -> None:
     pairing = real.pair()
     failed = pairing.seen.wait(Kind.PAIR_FAILED, timeout=200)
@@ -442,7 +441,6 @@ def test_slow_answers_are_waited_for(only_real: RealSide, phone: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.real
-@pytest.mark.timeout(300)
 def test_a_silent_server_is_noticed_by_the_keep_alive(real: RealSide, phone: str) -> None:
     client = real.online(phone)
     real.silence(phone, True)

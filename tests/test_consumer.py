@@ -31,18 +31,18 @@ class Tab:
         self.socket = WebsocketCommunicator(application, "/ws/sessions/", headers=headers)
 
     async def open(self) -> bool:
-        connected, _ = await self.socket.connect(timeout=5)
+        connected, _ = await self.socket.connect(timeout=30)
         return connected
 
     async def watch(self, *ids: int, panel: int | None = None) -> None:
         await self.socket.send_json_to({"watch": list(ids), "panel": panel})
 
     async def shown(self) -> Any:
-        return await self.socket.receive_json_from(timeout=5)
+        return await self.socket.receive_json_from(timeout=30)
 
     async def closed_with(self) -> int:
         for _ in range(20):
-            message = await self.socket.receive_output(timeout=5)
+            message = await self.socket.receive_output(timeout=30)
             if message["type"] == "websocket.close":
                 return int(message["code"])
         raise AssertionError("it was not closed")
@@ -155,7 +155,7 @@ async def test_a_right_that_goes_while_it_is_open_ends_it_before_the_next_push(t
     else:
         await database_sync_to_async(client.logout)()
     await database_sync_to_async(change)(session, state="pairing")
-    message = await tab.socket.receive_output(timeout=5)
+    message = await tab.socket.receive_output(timeout=30)
     assert message == {"type": "websocket.close", "code": LOG_IN} or message["code"] == LOG_IN
 
 

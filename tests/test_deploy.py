@@ -103,7 +103,7 @@ def test_systemd_itself_finds_nothing_wrong_with_the_unit(unit: configparser.Con
 
 def _verified(file: Path) -> str:
     command = ["systemd-analyze", "verify", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stderr
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False).stderr
 
 
 def test_the_image_copies_what_there_is_and_starts_a_command_of_ours() -> None:
@@ -204,7 +204,7 @@ def test_kustomize_builds_it_where_there_is_kubectl() -> None:
     assert sorted([*listed, "kustomization.yaml"]) == [file.name for file in KUBERNETES]
     if shutil.which("kubectl"):
         done = subprocess.run(["kubectl", "kustomize", str(DEPLOY / "kubernetes")], capture_output=True, text=True,
-                              timeout=60, check=False)  # fmt: skip
+                              timeout=180, check=False)  # fmt: skip
         assert done.returncode == 0, done.stderr
         built = [one["kind"] for one in yaml.safe_load_all(done.stdout)]
         assert built.count("Deployment") == 3

@@ -30,7 +30,7 @@ from tests.test_server import Server
 from tests.wasim import Wasim
 from waserver import processes
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 _numbers = count(4_915_700_000_001)
 

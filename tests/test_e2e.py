@@ -21,7 +21,7 @@ from tests.installation import Installation, fresh, wait_for
 from tests.wasim import Wasim
 from tests.wasim.control import Control
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -94,7 +94,7 @@ def test_an_account_is_paired_in_the_browser_and_survives_a_killed_host(
     assert qr_from_pixels(second) == text == fresh(session).qr_text
     assert sim.phone(number).scan(text) == ""
     for tab in (page, second):
-        expect(tab.locator("#session-panel")).to_have_attribute("data-state", "connected", timeout=20_000)
+        expect(tab.locator("#session-panel")).to_have_attribute("data-state", "connected", timeout=60_000)
         expect(tab.locator("#session-panel")).to_contain_text(number[-4:])
     page.goto(f"{address}/admin/accounts/account/")
     cell = page.locator(f"[data-session-cell='{session.pk}']")
@@ -105,7 +105,7 @@ def test_an_account_is_paired_in_the_browser_and_survives_a_killed_host(
     installation.start_host()
     wait_for(lambda: sim.device(number).accepted_logins > logins, 30)
     installation.until(session, "connected")
-    expect(cell).to_have_attribute("data-state", "connected", timeout=10_000)
+    expect(cell).to_have_attribute("data-state", "connected", timeout=30_000)
     page.goto(f"{address}/admin/accounts/account/{session.account_id}/change/")
     expect(page.locator("#session-panel")).to_have_attribute("data-state", "connected")
     assert sim.most_live(number) == 1
@@ -130,7 +130,7 @@ def test_a_code_is_visible_within_a_second_of_the_librarys_callback(
     session = add_account(page, address, "Latency")
     took = []
     for shown in range(1, 7):
-        visible = page.wait_for_function(f"paintedAt({shown})", timeout=20_000).json_value() / 1000
+        visible = page.wait_for_function(f"paintedAt({shown})", timeout=60_000).json_value() / 1000
         event = session.events.filter(kind="qr").order_by("-id").first()
         assert event is not None
         took.append(visible - event.at.timestamp())
@@ -152,21 +152,21 @@ def test_other_outcomes_have_their_own_sentence(
     for wrong, words in (("hmac", "HMAC mismatch"), ("signature", "signature mismatch")):
         page.wait_for_selector("#qr svg")
         sim.phone(str(next(_numbers))).scan(qr_from_pixels(page), wrong)
-        expect(panel).to_contain_text(words, timeout=15_000)
+        expect(panel).to_contain_text(words, timeout=45_000)
         page.get_by_role("button", name="Show a new code").click()
     page.get_by_role("button", name="Cancel").click()
     expect(panel).to_contain_text("cancelled")
     sim.faults.refuse_pairing(405)
     page.get_by_role("button", name="Show a new code").click()
-    expect(panel).to_contain_text("no longer accepts this version", timeout=15_000)
+    expect(panel).to_contain_text("no longer accepts this version", timeout=45_000)
     sim.faults.refuse_pairing(None)
     number = str(next(_numbers))
     page.fill("input[name=phone]", f"+{number}")
     page.get_by_role("button", name="Get a code").click()
-    page.wait_for_selector("#pair-code", timeout=15_000)
+    page.wait_for_selector("#pair-code", timeout=45_000)
     code = page.inner_text("#pair-code").strip()
     assert sim.phone(number).enter_code(code) == ""
-    expect(panel).to_have_attribute("data-state", "connected", timeout=20_000)
+    expect(panel).to_have_attribute("data-state", "connected", timeout=60_000)
 
 
 def test_the_page_that_plays_the_phone_scans_a_picture_of_the_code(
@@ -185,8 +185,8 @@ def test_the_page_that_plays_the_phone_scans_a_picture_of_the_code(
     phone.set_input_files("#picture", __file__)
     expect(phone.locator("#said")).to_have_text("this is not a picture")
     phone.set_input_files("#picture", tmp_path / "screen.png")
-    expect(phone.locator("#said")).to_have_text("Linked.", timeout=20_000)
-    expect(page.locator("#session-panel")).to_have_attribute("data-state", "connected", timeout=20_000)
+    expect(phone.locator("#said")).to_have_text("Linked.", timeout=60_000)
+    expect(page.locator("#session-panel")).to_have_attribute("data-state", "connected", timeout=60_000)
     control.stop()
 
 
@@ -210,7 +210,7 @@ def test_no_code_without_the_permission_and_no_socket_without_a_log_in(
     assert refused is not None
     assert refused.status == 403
     other.goto(f"{address}/admin/accounts/account/{session.account_id}/change/")
-    expect(other.locator("#live-sign")).to_have_text("live", timeout=10_000)
+    expect(other.locator("#live-sign")).to_have_text("live", timeout=30_000)
     expect(other.locator("#session-panel")).to_contain_text("You may not see pairing codes")
     assert other.locator("#qr").count() == 0
     stranger = browser.new_context().new_page()

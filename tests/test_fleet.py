@@ -187,7 +187,6 @@ def test_a_failure_written_while_a_turn_of_the_host_goes_on_is_waited_for() -> N
 
 
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_on_two_hosts_only_the_trial_logs_in_until_it_stays_then_all_follow(
     installation: Installation, sim: Wasim
 ) -> None:

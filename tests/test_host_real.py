@@ -15,7 +15,7 @@ from sessions_app.models import Session, SessionCommand, SessionEvent
 from tests.installation import Installation, fresh, live_host, wait_for
 from tests.wasim import Wasim
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 _numbers = count(4_915_200_000_001)
 

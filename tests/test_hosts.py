@@ -148,7 +148,6 @@ def test_a_restart_hands_over_first_and_says_why(running: Running, settings: Any
 
 
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_capacity_and_region_are_a_host_s_own_and_shown(installation: Installation, admin_client: Client) -> None:
     installation.environment["HOST_REGION"] = "Jakarta"
     installation.start_host("host-1", "--capacity", "7")
@@ -172,7 +171,6 @@ def test_capacity_and_region_are_a_host_s_own_and_shown(installation: Installati
 
 
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_a_lone_host_restarts_and_its_sessions_come_back_with_it(installation: Installation, sim: Wasim) -> None:
     installation.environment["LEASE_RENEWAL"] = "1"
     number = "4915300000001"
@@ -193,7 +191,6 @@ def test_a_lone_host_restarts_and_its_sessions_come_back_with_it(installation: I
 
 
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_three_hosts_share_and_surplus_changes_hands_without_a_conflict_on_the_wire(
     installation: Installation, sim: Wasim
 ) -> None:
@@ -221,7 +218,6 @@ def test_three_hosts_share_and_surplus_changes_hands_without_a_conflict_on_the_w
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_the_accounts_of_a_killed_host_live_elsewhere_within_45_seconds(
     installation: Installation, sim: Wasim
 ) -> None:

@@ -252,7 +252,6 @@ def others() -> list[int]:
 
 
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_connections_killed_again_and_again_lose_no_write(installation: Installation, sim: Wasim) -> None:
     """A connected session is dropped ten times while every connection of host, cluster and web is killed."""
     number = str(next(_numbers))

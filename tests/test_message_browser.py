@@ -21,7 +21,7 @@ from tests.test_e2e import address, browser, logged_in
 from tests.test_health_browser import faults
 from tests.test_webhooks import PNG, connected, publish
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 __all__ = ["address", "browser"]
 

@@ -40,7 +40,6 @@ def test_the_pages_come_in_the_order_people_need_them() -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.timeout(500)
 def test_every_command_of_the_page_does_what_it_says(sim: Wasim, tmp_path: Path) -> None:
     var = tmp_path / "var"
     left_out = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DEVICE_STORE_URL")

@@ -34,7 +34,7 @@ DATABASE, REDIS = os.environ.get("TEST_DATABASE_URL", ""), os.environ.get("TEST_
 DEVICES = os.environ.get("TEST_DEVICE_STORE_URL", "")
 
 pytestmark = [
-    pytest.mark.real, pytest.mark.timeout(300),
+    pytest.mark.real,
     pytest.mark.skipif(not (DATABASE.startswith("mysql") and REDIS and DEVICES),
                        reason="these need MariaDB, Redis and PostgreSQL (make test-services)"),
 ]  # fmt: skip

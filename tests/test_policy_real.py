@@ -21,7 +21,7 @@ from tests.contract_real import RealSide
 from tests.installation import Installation, fresh, wait_for
 from tests.wasim import Wasim
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 
 SCALE = 0.05
 _numbers = count(4_915_500_000_001)

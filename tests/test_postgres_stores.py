@@ -189,7 +189,6 @@ def pair(installation: Installation, sim: Wasim, label: str, number: str) -> Ses
 
 @needs_postgres
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_two_accounts_pair_connect_survive_a_kill_and_lost_connections(in_postgres: Installation, sim: Wasim) -> None:
     numbers = [str(next(_numbers)) for _ in range(2)]
     ours = "SELECT pid FROM pg_stat_activity WHERE " + named(in_postgres, "test_kill")
@@ -222,7 +221,6 @@ def test_two_accounts_pair_connect_survive_a_kill_and_lost_connections(in_postgr
 
 @needs_postgres
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_an_abandoned_pairing_leaves_no_schema_and_a_missing_one_is_told(
     in_postgres: Installation, sim: Wasim
 ) -> None:
@@ -246,7 +244,6 @@ def test_an_abandoned_pairing_leaves_no_schema_and_a_missing_one_is_told(
 
 @needs_postgres
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_starts_do_not_pile_up_connections(
     in_postgres: Installation, sim: Wasim
 ) -> None:

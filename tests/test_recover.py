@@ -123,7 +123,7 @@ def test_two_recoveries_at_once_are_refused(folder: Path) -> None:
 def test_without_a_terminal_it_wants_to_be_told(folder: Path) -> None:
     answer = subprocess.run(
         [sys.executable, "manage.py", "recover"], cwd=ROOT, env={**os.environ, "VAR_DIR": str(folder)},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=180,
     )  # fmt: skip
     assert answer.returncode == 1
     wanted = "CommandError: This stops and restarts the server: say --yes, or --dry-run to see what it would do."

@@ -34,7 +34,7 @@ class MysqlPlace(Place):
         done = subprocess.run(
             ["mariadb", "-u", match["user"], "-h", match["host"], "-P", match["port"], "-N", "-B",
              "--default-character-set=utf8mb4", "-e", statement],
-            capture_output=True, text=True, timeout=60, check=True,
+            capture_output=True, text=True, timeout=180, check=True,
         )  # fmt: skip
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 

@@ -138,7 +138,6 @@ def test_a_backup_says_which_keys_it_lacks(
 
 
 @pytest.mark.real
-@pytest.mark.timeout(240)
 def test_backed_up_while_connected_and_lost_all_connect_without_a_scan(
     in_postgres: Installation, sim: Wasim, another_database: Database
 ) -> None:

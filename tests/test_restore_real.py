@@ -13,7 +13,7 @@ from tests.installation import Installation, Program, wait_for
 from tests.test_restore import KEY, Place
 from tests.wasim import Wasim
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 _numbers = count(4_915_300_000_001)
 

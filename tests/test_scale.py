@@ -19,7 +19,7 @@ from monitoring.metrics import METRICS
 from monitoring.models import HealthSample, Incident, Resolution, Severity
 from sessions_app.models import Host, Session, SessionEvent
 
-pytestmark = [pytest.mark.django_db, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 ACCOUNTS, DAYS = 1000, 30
 EVENTS = int(os.environ.get("SCALE_EVENTS", "1000000"))

@@ -23,7 +23,7 @@ from tests.test_server import Server
 from tests.wasim import Wasim
 from waserver import processes
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 PROXY_PASSWORD = "pr0xy-hunter2"  # noqa: S105
 ADMIN_PASSWORD = "adm1n-hunter2"  # noqa: S105

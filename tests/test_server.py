@@ -21,8 +21,6 @@ from sessions_app.models import Host
 from tests.installation import Installation, answers, free_port, wait_for
 from waserver import processes
 
-pytestmark = [pytest.mark.timeout(240)]
-
 
 class Server:
     """An installation under `manage.py server`."""

@@ -29,7 +29,7 @@ from tests.installation import Installation, live_host, wait_for
 from tests.sinks import Sink, http_sink
 from tests.wasim import Wasim
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def level(metric: str) -> str:
 
 
 def fetch(url: str) -> int:
-    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(url, timeout=60) as answer:
+    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(url, timeout=180) as answer:
         return int(answer.status)
     return 500
 

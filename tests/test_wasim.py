@@ -73,7 +73,7 @@ def dial(sim: Wasim) -> contextlib.AbstractContextManager[ClientConnection]:
     assert answer.startswith(b"HTTP/1.1 200")
     trusted = ssl.create_default_context(cafile=sim.environment()["SSL_CERT_FILE"])
     return connect("wss://web.whatsapp.com/ws/chat", sock=sock, ssl=trusted, proxy=None, compression=None,
-                   open_timeout=60)  # fmt: skip
+                   open_timeout=180)  # fmt: skip
 
 
 def unpaired() -> bytes:

@@ -292,7 +292,6 @@ def test_what_the_buttons_queue_reaches_the_receiver_with_the_ids_it_knows(
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(300)
 def test_a_range_is_sent_again_from_the_keyboard_alone(
     browser: Browser, address: str, installation: Installation
 ) -> None:
