@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from accounts.models import Account
-from monitoring import actions, alerting, causes
+from monitoring import actions, alerting, causes, titles
 from monitoring.evaluation import AHEAD, STALE, Level, Limits, Reading, Verdict, judge
 from monitoring.measuring.moment import IDLE, Measured, Moment
 from monitoring.metrics import METRICS, Direction, Kind, Metric
@@ -101,7 +101,8 @@ def _evaluate_one(now: datetime, metric: Metric, subject: str, series: list[Read
         incident.seen(series[-1].at, {"value": value})
     if verdict is Verdict.ESCALATE:
         assert threshold is not None
-        incident.escalate(now, title(metric, subject, value, threshold.critical))
+        title = titles.of_metric(metric, label_of(subject), value, threshold.critical)
+        incident.escalate(now, title, value)
         actions.act(incident, threshold, now)
         alerting.tell(incident, EntryKind.ESCALATED)
         return True
@@ -123,11 +124,12 @@ def _open(now: datetime, metric: Metric, subject: str, severity: Severity, value
     limit = threshold.critical if severity == Severity.CRITICAL else threshold.warning
     kind, _sep, pk = subject.partition(":")
     evidence = {"value": value, "warning": threshold.warning, "critical": threshold.critical}
+    label = label_of(subject)
+    title = titles.of_metric(metric, label, value, limit)
     try:
         incident, change = Incident.open(
-            metric.name, kind or Kind.SYSTEM, pk, label_of(subject), title(metric, subject, value, limit), severity,
-            now, evidence,
-        )  # fmt: skip
+            metric.name, kind or Kind.SYSTEM, pk, label, title, severity, now, evidence, told=value
+        )
     except IntegrityError:  # a run beside this one was faster
         return False
     actions.act(incident, threshold, now)
@@ -140,15 +142,6 @@ def limits_of(metric: Metric, threshold: Threshold | None) -> Limits | None:
     if threshold is None:
         return None
     return Limits(threshold.warning, threshold.critical, metric.direction is Direction.ABOVE)
-
-
-def title(metric: Metric, subject: str, value: float | None, limit: float) -> str:
-    """Return an incident's title: what, how much, beyond which limit, of whom."""
-    values = {"metric": metric.label, "value": metric.shown(value), "limit": metric.limit(limit),
-              "subject": label_of(subject)}  # fmt: skip
-    if subject:
-        return _("%(metric)s of %(subject)s: %(value)s, limit %(limit)s") % values
-    return _("%(metric)s: %(value)s, limit %(limit)s") % values
 
 
 def subject_of(incident: Incident) -> str:

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
-from monitoring import incident_page, metric_page
+from monitoring import incident_page, metric_page, titles
 from monitoring.dashboard import HANDLE, VIEW
 from monitoring.levels import SEVERITIES, STATES, Sign
 from monitoring.metrics import METRICS
@@ -29,8 +29,8 @@ from sessions_app.explanations import moment
 
 @admin.register(Incident)
 class IncidentAdmin(ReadOnlyAdmin):
-    list_display = ["how_bad", "title", "where_it_stands", "opened", "lasted", "assignee", "folded_into_it"]
-    list_display_links = ["title"]
+    list_display = ["how_bad", "what", "where_it_stands", "opened", "lasted", "assignee", "folded_into_it"]
+    list_display_links = ["what"]
     list_filter = ["state", "severity", "metric", "assignee"]
     search_fields = ["title", "subject_label"]
     list_select_related = ["assignee"]
@@ -49,6 +49,10 @@ class IncidentAdmin(ReadOnlyAdmin):
     @display(description=lazy("severity"), ordering="severity")
     def how_bad(self, row: Incident) -> str:
         return _badge(SEVERITIES[row.severity])
+
+    @display(description=lazy("title"), ordering="title")
+    def what(self, row: Incident) -> str:
+        return titles.shown(row)
 
     @display(description=lazy("state"), ordering="state")
     def where_it_stands(self, row: Incident) -> str:
@@ -86,7 +90,7 @@ class IncidentAdmin(ReadOnlyAdmin):
         )
         context = {
             **self.admin_site.each_context(request), **incident_page.context(row, timezone.now()), "media": self.media,
-            "title": row.title, "may_handle": request.user.has_perm(HANDLE), "opts": self.opts,
+            "title": titles.shown(row), "may_handle": request.user.has_perm(HANDLE), "opts": self.opts,
             "people": User.objects.filter(is_active=True, is_staff=True).order_by("username"),
         }  # fmt: skip
         return TemplateResponse(request, "monitoring/incident.html", context)

@@ -58,6 +58,8 @@ class Incident(models.Model):
     subject_id = models.CharField(max_length=80, blank=True)
     subject_label = models.CharField(_("subject"), max_length=120, blank=True)
     title = models.CharField(_("title"), max_length=200)
+    #: The reading its title tells; None: it tells of none.
+    told = models.FloatField(null=True, editable=False)
     severity = models.CharField(_("severity"), max_length=8, choices=Severity.choices)
     state = models.CharField(_("state"), max_length=12, choices=IncidentState.choices, default=IncidentState.OPEN)
     opened_at = models.DateTimeField(_("opened"), db_index=True)
@@ -104,7 +106,8 @@ class Incident(models.Model):
 
     @classmethod
     def open(cls, metric: str, kind: str, subject: str, label: str, title: str, severity: Severity, now: datetime,
-             evidence: dict[str, Any], parent: Incident | None = None) -> tuple[Incident, EntryKind]:  # fmt: skip
+             evidence: dict[str, Any], parent: Incident | None = None, *, told: float | None = None
+             ) -> tuple[Incident, EntryKind]:  # fmt: skip
         """Open one, or continue the one resolved less than 10 minutes ago; return it and which of both it was.
 
         Raises IntegrityError when another run has just opened it.
@@ -118,7 +121,8 @@ class Incident(models.Model):
         else:
             incident = cls(metric=metric, subject_kind=kind, subject_id=subject, opened_at=now)
             change = EntryKind.OPENED
-        incident.subject_label, incident.title, incident.severity = label[:120], title[:200], severity
+        incident.subject_label, incident.severity = label[:120], severity
+        incident.title, incident.told = title[:200], told
         incident.last_breach_at, incident.evidence, incident.parent, incident.open_key = now, evidence, parent, key
         with transaction.atomic():
             incident.save()
@@ -136,10 +140,10 @@ class Incident(models.Model):
         self.save(update_fields=["parent"])
         self.record(EntryKind.FOLDED, now, text=parent.title)
 
-    def escalate(self, now: datetime, title: str) -> None:
+    def escalate(self, now: datetime, title: str, told: float | None = None) -> None:
         """From warning to critical."""
-        self.severity, self.title = Severity.CRITICAL, title[:200]
-        self.save(update_fields=["severity", "title"])
+        self.severity, self.title, self.told = Severity.CRITICAL, title[:200], told
+        self.save(update_fields=["severity", "title", "told"])
         self.record(EntryKind.ESCALATED, now, text=title)
 
     def end(self, now: datetime, text: str = "", who: str = "") -> None:

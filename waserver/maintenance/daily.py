@@ -11,6 +11,7 @@ from django.db.models import Count
 from django.utils.translation import gettext as _
 
 from messaging.models import Message
+from monitoring import titles
 from monitoring.models import Incident
 from monitoring.readiness import readiness
 from sessions_app import jobs
@@ -93,7 +94,9 @@ def report(now: datetime, dry_run: bool) -> Outcome:
         _("Incidents: %(opened)d opened, %(open)d not resolved") % {"opened": opened, "open": len(unresolved)},
     ]  # fmt: skip
     text = _("Incident since %(moment)s: %(title)s")
-    troubles = [text % {"moment": f"{one.opened_at:%Y-%m-%d %H:%M}", "title": one.title} for one in unresolved[:_SHOWN]]
+    troubles = [
+        text % {"moment": f"{one.opened_at:%Y-%m-%d %H:%M}", "title": titles.shown(one)} for one in unresolved[:_SHOWN]
+    ]
     return Outcome(lines, troubles, {"drops": drops, "incidents": len(unresolved)})
 
 
