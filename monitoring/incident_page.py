@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from monitoring import titles
 from monitoring.alerts.advice import what_to_do
 from monitoring.levels import SEVERITIES, STATES, Sign
 from monitoring.metrics import METRICS, Kind
@@ -34,6 +35,7 @@ class Line:
     """One line of the timeline."""
 
     entry: IncidentEntry
+    text: str
     moment: str
     facts: list[Fact]
 
@@ -74,9 +76,13 @@ def context(incident: Incident, now: datetime) -> dict[str, Any]:
         "advice": what_to_do(incident) if incident.is_open else "",
         "about": incident.subject_label or (METRICS[incident.metric].label if incident.metric in METRICS else "–"),
         "folded": [(child, STATES[child.state]) for child in incident.folded.order_by("-id")[:50]],
-        "lines": [Line(entry, moment(entry.at), facts({k: v for k, v in entry.evidence.items() if k != "action"}))
-                  for entry in incident.entries.order_by("-id")[:200]],
+        "lines": [_line(entry, incident) for entry in incident.entries.order_by("-id")[:200]],
     }  # fmt: skip
+
+
+def _line(entry: IncidentEntry, incident: Incident) -> Line:
+    text = titles.shown(incident) if entry.text == incident.title else entry.text  # in the language of the page
+    return Line(entry, text, moment(entry.at), facts({k: v for k, v in entry.evidence.items() if k != "action"}))
 
 
 def rendered(incident: Incident, now: datetime) -> dict[str, str]:

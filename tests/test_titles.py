@@ -51,3 +51,4 @@ def test_the_pages_follow_the_browser(admin_client: Client) -> None:
     for page in ("/admin/monitoring/incident/", f"/admin/monitoring/incident/{row.pk}/change/", "/admin/"):
         found = admin_client.get(page, HTTP_ACCEPT_LANGUAGE="id").content.decode()
         assert ours in found, page
+        assert row.title not in found, page
