@@ -51,7 +51,5 @@ def _link(file: Path, copy: Path) -> None:
     """Link it, or copy it where the media lie on a file system of their own."""
     try:
         os.link(file, copy)
-    except FileNotFoundError:
-        raise
-    except OSError:
+    except OSError:  # one that is gone fails again below
         shutil.copyfile(file, copy)
