@@ -50,6 +50,16 @@ class Command(OurCommand):
         return account
 
 
+def find(text: str) -> Account:
+    """Return the account with this label or id. Raises CommandError."""
+    found = Account.objects.filter(label=text).first()
+    if found is None and text.isdigit() and len(text) < 10:
+        found = Account.objects.filter(pk=int(text)).first()
+    if found is None:
+        raise CommandError(_("There is no account “%(text)s”: `manage.py accounts list` shows all.") % {"text": text})
+    return found
+
+
 def _shown(account: Account) -> dict[str, Any]:
     return {
         "id": account.pk, "label": account.label, "phone": account.phone, "desired": account.desired,

@@ -13,8 +13,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
+from accounts.management.commands.accounts import find
 from accounts.management.output import OurCommand
-from accounts.models import Account, ApiKey, Scope
+from accounts.models import ApiKey, Scope
 
 
 class Command(OurCommand):
@@ -32,7 +33,7 @@ class Command(OurCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             scopes = [scope.strip() for scope in options["scopes"].split(",") if scope.strip()]
-            accounts = [_account(one.strip()) for one in options["accounts"].split(",") if one.strip()]
+            accounts = [find(one.strip()) for one in options["accounts"].split(",") if one.strip()]
             _key, secret = ApiKey.make(options["name"], scopes, accounts, expires_at=_expiry(options["expires"]))
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
@@ -43,15 +44,6 @@ class Command(OurCommand):
         granted = ", ".join(sorted(Scope(scope) for scope in scopes))
         text = _("Scopes %(scopes)s; %(accounts)s. Keep it: it is not shown again.")
         self.stderr.write(text % {"scopes": granted, "accounts": allowed})
-
-
-def _account(text: str) -> Account:
-    found = Account.objects.filter(label=text).first()
-    if found is None and text.isdigit() and len(text) < 10:
-        found = Account.objects.filter(pk=int(text)).first()
-    if found is None:
-        raise CommandError(_("There is no account “%(text)s”: `manage.py accounts list` shows all.") % {"text": text})
-    return found
 
 
 def _expiry(text: str) -> datetime | None:

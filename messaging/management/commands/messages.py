@@ -10,6 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
+from accounts.management.commands.accounts import find
 from accounts.models import Account
 from messaging.accept import accept, fitting
 from messaging.errors import Refused
@@ -56,7 +57,7 @@ class Command(OurCommand):
         getattr(self, f"_{options['what']}")(options)
 
     def _send(self, options: dict[str, Any]) -> None:
-        account = _account(options["account"])
+        account = find(options["account"])
         body: dict[str, Any] = {"to": options["to"], "kind": "text", "text": options["text"], "mentions": [],
                                 "preview": False}  # fmt: skip
         try:
@@ -102,7 +103,7 @@ class Command(OurCommand):
     def _list(self, options: dict[str, Any]) -> None:
         rows = Message.objects.select_related("chat", "media", "account")
         if options["account"]:
-            rows = rows.filter(account=_account(options["account"]))
+            rows = rows.filter(account=find(options["account"]))
         if options["state"]:
             rows = rows.filter(state=options["state"])
         self._show(list(rows[: max(1, options["limit"])]), options)
@@ -111,7 +112,7 @@ class Command(OurCommand):
         rows = Message.objects.select_related("chat", "media", "account", "target")
         if options["failed"]:
             rows = rows.filter(state=MessageState.FAILED)
-            rows = rows.filter(account=_account(options["account"])) if options["account"] else rows
+            rows = rows.filter(account=find(options["account"])) if options["account"] else rows
         elif options["ids"]:
             rows = rows.filter(pk__in=options["ids"])
         else:
@@ -136,11 +137,3 @@ class Command(OurCommand):
             self.stdout.write(f"{head} {words} {row.error}".rstrip())
 
 
-def _account(text: str) -> Account:
-    rows = Account.objects.select_related("session")
-    found = rows.filter(label=text).first()
-    if found is None and text.isdigit() and len(text) < 10:
-        found = rows.filter(pk=int(text)).first()
-    if found is None:
-        raise CommandError(_("There is no account “%(text)s”: `manage.py accounts list` shows all.") % {"text": text})
-    return found
