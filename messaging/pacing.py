@@ -74,8 +74,8 @@ def turn(pace: Pace, past: Past, now: datetime, *, cold: bool, dice: float) -> T
     waits = [Turn(now)]
     if cold and past.paused_until is not None and past.paused_until > now:
         waits.append(Turn(past.paused_until, "contacts_paused"))
+    past.forget(now)
     if pace.enabled:
-        past.forget(now)
         recent = [at for at in past.sent if now - at < MINUTE]
         if past.sent:
             waits.append(Turn(past.sent[-1] + pace.gap * (1 + pace.jitter * dice), "paced"))

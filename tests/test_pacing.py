@@ -77,6 +77,13 @@ def test_without_pacing_nothing_is_held() -> None:
     assert ask(UNPACED, past, cold=True) == Turn(NOW)
 
 
+@pytest.mark.parametrize("pace", [Pace(), UNPACED])
+def test_what_no_rule_looks_at_any_more_is_forgotten(pace: Pace) -> None:
+    past = Past(deque([NOW] * 500), deque([NOW] * 500))
+    ask(pace, past, now=NOW + DAY)
+    assert (len(past.sent), len(past.cold_day)) == (1, 0)
+
+
 def test_long_texts_take_longer_to_type_but_never_long() -> None:
     assert typing_time("hi", 0.5) < typing_time("hello, how are you today?", 0.5) < timedelta(seconds=3)
     assert typing_time("x" * 4000, 0.99) <= timedelta(seconds=10)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
 import pytest
@@ -29,6 +30,7 @@ from tests.test_device_stores import (
 )
 from tests.test_talk_contract import address, write_at_once
 from tests.wasim import Wasim
+from waserver.store_check import Verdict, check
 
 URL = os.environ.get("TEST_DEVICE_STORE_URL", "")
 
@@ -92,6 +94,30 @@ def test_a_store_is_made_found_and_deleted(store: str) -> None:
     device_store.delete(store)
     assert not device_store.exists(store)
     assert not device_store.holds_device(store)
+
+
+@needs_postgres
+def test_recovery_reads_every_row(store: str) -> None:
+    schema = dict(parse_qsl(urlsplit(store).query))["search_path"]
+
+    def verdict() -> tuple[Verdict, str]:
+        return check([store])[store]
+
+    assert verdict() == (Verdict.EMPTY, "no device's keys are inside")
+    sql(f'CREATE TABLE "{schema}".whatsmeow_device (jid TEXT); CREATE TABLE "{schema}".whatsmeow_pre_keys (key BYTEA);'
+        f'INSERT INTO "{schema}".whatsmeow_device VALUES (1); INSERT INTO "{schema}".whatsmeow_pre_keys VALUES (\'x\')')
+    assert verdict() == (Verdict.WHOLE, "")
+    table = "UPDATE pg_class SET relfilenode = %s WHERE oid = %s::regclass"
+    number = sql("SELECT pg_relation_filenode(%s)", f"{schema}.whatsmeow_pre_keys")[0][0]
+    sql(table, 4_000_000_000, f"{schema}.whatsmeow_pre_keys")  # as if the disk had lost its file
+    try:
+        found, text = verdict()
+    finally:
+        sql(table, number, f"{schema}.whatsmeow_pre_keys")
+    assert found is Verdict.UNREADABLE
+    assert "could not open file" in text
+    postgres_store.delete(store)
+    assert verdict() == (Verdict.MISSING, "the schema is not there")
 
 
 @needs_postgres

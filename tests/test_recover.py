@@ -71,8 +71,8 @@ def test_stores_are_told_apart(folder: Path) -> None:
     damage(broken)
     no_database.write_bytes(b"nonsense" * 1000)
     missing = folder / "devices" / "9.sqlite3"
-    found = check([no_database, whole, empty, missing, broken])
-    assert {path: found[path][0] for path in found} == {
+    found = check([str(path) for path in (no_database, whole, empty, missing, broken)])
+    assert {Path(store): found[store][0] for store in found} == {
         whole: Verdict.WHOLE, empty: Verdict.EMPTY, broken: Verdict.DAMAGED, no_database: Verdict.DAMAGED,
         missing: Verdict.MISSING,
     }  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_store_that_is_locked_is_not_called_damaged(folder: Path) -> None:
     path.write_bytes(b"")
     path.unlink()
     path.mkdir()
-    assert check([path])[path][0] is Verdict.MISSING
+    assert check([str(path)])[str(path)][0] is Verdict.MISSING
 
 
 def test_damaged_keys_are_set_aside_whole_and_the_session_says_so(folder: Path) -> None:
@@ -209,6 +209,19 @@ def test_a_dry_run_changes_nothing_and_names_what_is_damaged(folder: Path, capsy
     assert path.exists()
     after = fresh(row).__dict__ | {"_state": None}
     assert {k: v for k, v in after.items() if k[0] != "_"} == {k: v for k, v in before.items() if k[0] != "_"}
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("", "DEVICE_STORE_URL is not set"), ("postgres://u@127.0.0.1:1/x", "does not answer .* check DEVICE_STORE_URL")],
+)
+def test_keys_in_a_postgresql_that_is_not_there_are_refused(folder: Path, settings: Any, url: str, words: str) -> None:
+    settings.DEVICE_STORE_URL = url
+    row = session("postgres:wa_65e00000_1_abcdef")
+    with pytest.raises(CommandError, match=f"{words}.* Nothing was changed"):
+        call_command("recover", "--dry-run")
+    with pytest.raises(CommandError, match=words):
+        call_command("recover", "session", str(row.pk))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import CommandError
@@ -27,6 +26,8 @@ from django.utils.translation import gettext_lazy as lazy
 from sessions_app.explanations import explain
 from sessions_app.models import Host, Session, SessionCommand
 from sessions_app.states import State
+from sessions_app.whatsapp import device_store
+from sessions_app.whatsapp.client import WhatsAppError
 from waserver import backup, guard, preparation, tree
 from waserver.damage import quarantine
 from waserver.store_check import Verdict, check
@@ -77,8 +78,11 @@ def look(report: Report) -> Mapping[Session, tuple[Verdict, str]]:
     preparation.check_library()
     _check_database()
     report.say(_("Settings, permissions, disk space and the database are in order."))
-    stores = {session: Path(session.store_path) for session in _with_files()}
-    verdicts = check(list(stores.values()))
+    stores = {row: row.store_path for row in Session.objects.select_related("account", "host").exclude(store="")}
+    try:
+        verdicts = check(list(stores.values()))
+    except WhatsAppError as error:
+        raise CommandError(f"{error} " + _("Nothing was changed.")) from None
     bad = {session: verdicts[path] for session, path in stores.items() if verdicts[path][0] is not Verdict.WHOLE}
     counts = {"whole": len(stores) - len(bad), "count": len(stores)}
     report.say(_("Device stores: %(whole)d of %(count)d are whole.") % counts)
@@ -152,11 +156,6 @@ def _mysql_problems() -> list[str]:
         return [f"{row[0]}: {row[3]}" for row in cursor.fetchall() if row[2] in ("error", "warning")]
 
 
-def _with_files() -> list[Session]:
-    rows = Session.objects.select_related("account", "host").exclude(store="")
-    return [session for session in rows if not session.store.startswith("postgres")]
-
-
 # -- act
 
 
@@ -207,8 +206,9 @@ def _back_up(report: Report) -> None:
 def _set_aside(report: Report, bad: Mapping[Session, tuple[Verdict, str]]) -> None:
     for session, (verdict, text) in bad.items():
         if verdict is Verdict.UNREADABLE:
-            sentence = _("%(session)s: the file with its keys cannot be read (%(problem)s): look at %(path)s.")
-            report.person(sentence % {"session": session, "problem": text, "path": session.store_path})
+            place = session.store_path if device_store.is_file(session.store) else session.store
+            sentence = _("%(session)s: its keys cannot be read (%(problem)s): look at %(place)s.")
+            report.person(sentence % {"session": session, "problem": text, "place": place})
         if verdict is not Verdict.DAMAGED:
             continue
         Session.objects.filter(pk=session.pk, host__in=_ours()).update(host=None, lease_expires_at=None)

@@ -1,5 +1,5 @@
-"""Are device stores whole? `check` asks `python -m waserver.store_check`, a process that ends: no other process' locks
-on a store are dropped by it, and a store that crashes SQLite takes nothing else down. Without Django."""
+"""Are device stores whole? About files `check` asks `python -m waserver.store_check`, a process that ends: no other
+process' locks on a store are dropped by it, and a store that crashes SQLite takes nothing else down. Without Django."""
 
 from __future__ import annotations
 
@@ -22,18 +22,23 @@ class Verdict(StrEnum):
 
     WHOLE = "whole"
     MISSING = "missing"
-    DAMAGED = "damaged"  # not a database, or its pages contradict each other
+    DAMAGED = "damaged"  # a file that is no database, or whose pages contradict each other
     EMPTY = "empty"  # whole, but no device's keys inside
-    UNREADABLE = "unreadable"  # permission, disk: says nothing about the content
+    UNREADABLE = "unreadable"  # permission, disk: says nothing about the content; anything wrong within PostgreSQL
 
 
-def check(stores: Sequence[Path]) -> Mapping[Path, tuple[Verdict, str]]:
-    """Return for each store a verdict, and what SQLite said. May run beside hosts."""
-    found: dict[Path, tuple[Verdict, str]] = {}
+def check(stores: Sequence[str]) -> Mapping[str, tuple[Verdict, str]]:
+    """Return for each store, a path or an address, a verdict and what its database said. May run beside hosts.
+
+    Raises WhatsAppError when the PostgreSQL of an address does not answer.
+    """
+    from sessions_app.whatsapp import device_store  # not in the process that ends
+
+    found = {store: _verdict_in_postgres(store) for store in stores if not device_store.is_file(store)}
     while todo := [store for store in stores if store not in found]:
         try:
             answer = subprocess.run(
-                [sys.executable, "-m", "waserver.store_check", *map(str, todo)], cwd=BASE, capture_output=True,
+                [sys.executable, "-m", "waserver.store_check", *todo], cwd=BASE, capture_output=True,
                 text=True, timeout=_PATIENCE * len(todo), check=False,
             )  # fmt: skip
             lines = answer.stdout.splitlines()
@@ -45,6 +50,18 @@ def check(stores: Sequence[Path]) -> Mapping[Path, tuple[Verdict, str]]:
         if len(lines) < len(todo):
             found[todo[len(lines)]] = (Verdict.DAMAGED, "SQLite crashed or hung on it")
     return found
+
+
+def _verdict_in_postgres(store: str) -> tuple[Verdict, str]:
+    from sessions_app.whatsapp import device_store, postgres_store
+
+    try:
+        devices = postgres_store.devices(device_store.library_name(store))
+    except postgres_store.Damaged as error:
+        return Verdict.UNREADABLE, str(error)
+    if devices is None:
+        return Verdict.MISSING, "the schema is not there"
+    return (Verdict.WHOLE, "") if devices else (Verdict.EMPTY, "no device's keys are inside")
 
 
 def verdict(store: Path) -> tuple[Verdict, str]:

@@ -132,6 +132,10 @@ COMMIT;
 """.replace("APART", str(APART)).replace("KEPT", str(KEPT)).replace("FORGOTTEN", str(FORGOTTEN))
 
 
+class Damaged(WhatsAppError):
+    """The server answers, and cannot read what is inside a store."""
+
+
 def fresh_name(session_id: int) -> str:
     """Return the name of a store nobody has had before."""
     return f"{PREFIX}wa_{int(time.time()):08x}_{session_id}_{uuid.uuid4().hex[:6]}"
@@ -194,6 +198,24 @@ def holds_device(store: str) -> bool:
             return database.execute(f'SELECT 1 FROM "{schema}".whatsmeow_device').fetchone() is not None  # noqa: S608
     except WhatsAppError:
         return True
+
+
+def devices(store: str) -> int | None:
+    """Return how many devices' keys are inside, None without a schema, having read every row: damage shows only then.
+
+    Raises Damaged, or WhatsAppError when the server does not answer.
+    """
+    schema = _schema(store)
+    with _connected(store) as database:
+        if not _has(database, schema, None):
+            return None
+        tables = database.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema]).fetchall()
+        read = {}
+        for (table,) in tables:
+            rows = f'SELECT count(*), sum(length(one::text)) FROM "{schema}"."{table}" AS one'  # noqa: S608
+            found = _intact(database, rows)
+            read[table] = int(found[0])
+        return read.get("whatsmeow_device", 0)
 
 
 def delete(store: str) -> None:
@@ -259,6 +281,20 @@ def _has(database: psycopg.Connection[tuple[object, ...]], schema: str, table: s
     else:
         found = database.execute("SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = %s", [schema, table])
     return found.fetchone() is not None
+
+
+def _intact(database: psycopg.Connection[tuple[object, ...]], question: str) -> tuple[Any, ...]:
+    from psycopg import Error
+
+    try:
+        row: tuple[Any, ...] | None = database.execute(question.encode()).fetchone()
+    except Error as error:
+        # XX: what it read contradicts itself; 58: a file is not there, or the disk does not give it.
+        if (error.sqlstate or "")[:2] in ("XX", "58"):
+            raise Damaged(str(error).strip().splitlines()[0]) from None
+        raise
+    assert row is not None
+    return row
 
 
 @contextlib.contextmanager

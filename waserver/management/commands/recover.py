@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from django.core.management import call_command
@@ -16,6 +15,7 @@ from sessions_app.management.commands.sessions import find
 from sessions_app.management.output import OurCommand
 from sessions_app.models import Session
 from sessions_app.states import NEEDS_PAIRING
+from sessions_app.whatsapp.client import WhatsAppError
 from waserver import recovery
 from waserver.damage import quarantine
 from waserver.store_check import Verdict, check
@@ -84,10 +84,10 @@ class Command(OurCommand):
         call_command("sessions", "start", str(session.pk), wait=min(options["wait"], 120), stdout=self.stdout)
 
     def _check_keys(self, session: Session) -> None:
-        if session.store.startswith("postgres"):
-            return
-        path = Path(session.store_path)
-        verdict, text = check([path])[path]
+        try:
+            verdict, text = check([session.store_path])[session.store_path]
+        except WhatsAppError as error:
+            raise CommandError(str(error)) from None
         names = {"session": session, "id": session.pk, "problem": text}
         if verdict is Verdict.DAMAGED:
             if (lies := quarantine(session, text, recovery.BY)) is None:
