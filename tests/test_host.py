@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,12 +17,13 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Account
+from sessions_app.host import recycling
 from sessions_app.host.decision import Act, Limits, decide
 from sessions_app.host.host import SessionHost
 from sessions_app.host.runner import Runner
 from sessions_app.host.writer import Entry
 from sessions_app.live_back import live_back
-from sessions_app.models import Host, Session, SessionCommand, SessionEvent
+from sessions_app.models import Host, HostEvent, Session, SessionCommand, SessionEvent
 from sessions_app.transition import apply
 from sessions_app.whatsapp.client import Kind, Observation
 from sessions_app.whatsapp.fake import FakeWhatsApp
@@ -319,6 +321,40 @@ def test_a_host_that_lost_its_lease_stops_its_client_and_writes_nothing(running:
     wait_for(lambda: row.store_path not in running.fake.server.clients)
     after = fresh(row)
     assert (after.state, after.version) == ("connected", 99)
+
+
+def test_a_host_starts_again_before_what_the_library_leaves_behind_is_too_much(
+    running: Running, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.LEASE_RENEWAL = timedelta(seconds=0.1)
+    monkeypatch.setattr(recycling, "YOUNGEST", 0.0)
+
+    def has_started(times: int) -> bool:
+        return len(running.fake.server.starts) == times
+
+    row = paired(running)
+    monkeypatch.setattr(recycling, "MOST_STARTS", 3)
+    for starts in (2, 3):
+        until(row, "connected")
+        row.request_restart("ana")
+        wait_for(partial(has_started, starts))
+    host, thread = running.hosts.pop("host-1")
+    thread.join(10)
+    assert not thread.is_alive()
+    assert host.exit_code == 75
+    asked = HostEvent.objects.get(kind=HostEvent.RESTART)
+    assert asked.actor == "host"
+    assert "3 starts of clients" in asked.reason
+
+
+@pytest.mark.parametrize(
+    ("starts", "files", "age", "due"),
+    [(1999, 799, 9999.0, False), (2000, 10, 3600.0, True), (10, 800, 3600.0, True), (9999, 999, 3599.0, False)],
+)
+def test_a_host_is_recycled_for_starts_and_files_but_not_again_at_once(
+    starts: int, files: int, age: float, due: bool
+) -> None:
+    assert recycling.is_due(starts, files, 1000, age) is due
 
 
 def test_one_slow_account_does_not_delay_the_others(running: Running) -> None:

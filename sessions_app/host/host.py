@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import random
+import resource
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,12 @@ from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.db.models import F
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from accounts.poll import Poll, ask
 from sessions_app.fleet import FAILED
 from sessions_app.fleet_watch import watch
+from sessions_app.host import recycling
 from sessions_app.host.decision import Act, Limits, decide
 from sessions_app.host.extension import Extensions, Line
 from sessions_app.host.journal import Journal
@@ -81,7 +84,7 @@ class SessionHost:
     def __init__(self, name: str, capacity: int, region: str = "") -> None:
         self.name, self.capacity, self.region = name, capacity, region
         self._stopping, self._wake = threading.Event(), threading.Event()
-        self._process = psutil.Process()
+        self._process, self._began, self._started = psutil.Process(), clock(), 0  # clients started since then
         self._row: Host
         self._whatsapp: WhatsApp | None = None
         self._loading = threading.Lock()
@@ -182,10 +185,9 @@ class SessionHost:
         """Extend all leases in one statement. The deadline counts from before it."""
         began, now = clock(), timezone.now()
         Session.objects.filter(host=self._row).update(lease_expires_at=now + settings.LEASE)
-        memory = self._process.memory_info().rss
+        memory, files = self._process.memory_info().rss, self._process.num_fds()
         alone = Host.objects.filter(pk=self._row.pk, boot=self._row.boot).update(
-            heartbeat_at=now, sessions=sum(r.holds_client for r in self._runners.values()), rss=memory,
-            fds=self._process.num_fds(),
+            heartbeat_at=now, sessions=sum(r.holds_client for r in self._runners.values()), rss=memory, fds=files
         )  # fmt: skip
         self._renewed = began
         self._watchdog.extend(began + (settings.LEASE * (1 - _MARGIN)).total_seconds())
@@ -193,12 +195,24 @@ class SessionHost:
             _log.critical("Another process runs under the name %s: this one ends", self.name)
             self.stop()
             return
+        self._recycle(files, memory)
         fleet = ask(_FLEET, fresh=now - settings.LEASE)
         if fleet != self._fleet or len(self._runners) > self._share:
             self._fleet = fleet
             self._heed_staff()
             self._look_around(now)
         self._hand_surplus_over()
+
+    def _recycle(self, files: int, memory: int) -> None:
+        """Ask for a restart of its own once the library has left enough behind; one host at a time."""
+        limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if self._restart_by is not None or not recycling.is_due(self._started, files, limit, clock() - self._began):
+            return
+        if Host.objects.live(timezone.now()).exclude(restart_requested_at=None).exists():
+            return
+        words = _("the library has left much behind: %(starts)d starts of clients, %(files)d open files, %(mb)d MB")
+        counts = {"starts": self._started, "files": files, "mb": round(memory / 1e6)}
+        self._row.request_restart("host", words % counts)
 
     def _heed_staff(self) -> None:
         """See whether this host is to give its sessions away."""
@@ -330,6 +344,7 @@ class SessionHost:
                 if not self._may_be_tried(runner, now):
                     continue
                 starts -= 1
+                self._started += 1
             if act in (Act.RELEASE, Act.HAND_OVER):
                 self._release(runner, now if act is Act.HAND_OVER else None)
             else:
