@@ -1,13 +1,13 @@
 """When a host starts itself again: the library leaves something behind at every start of a client.
 
-A file stays open and some 0.1 to 0.2 MB in use each time, as the device store is never closed (neonize 0.5.2). Sessions
+A file stays open and 0.1 to 0.3 MB in use each time, as the device store is never closed (neonize 0.5.2). Sessions
 that fail again and again would use up the machine, or the files a process may open, within days.
 """
 
 from __future__ import annotations
 
-#: Starts of clients in one process: some 300 MB.
-MOST_STARTS = 2000
+#: Starts of clients in one process: some 250 MB.
+MOST_STARTS = 1000
 #: Share of the files a process may open.
 MOST_FILES = 0.8
 #: Seconds it has run by then: a limit that is too low anyway must not make it start again and again.
