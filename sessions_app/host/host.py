@@ -206,7 +206,8 @@ class SessionHost:
     def _recycle(self, files: int, memory: int) -> None:
         """Ask for a restart of its own once the library has left enough behind; one host at a time."""
         limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if self._restart_by is not None or not recycling.is_due(self._started, files, limit, clock() - self._began):
+        age = clock() - self._began
+        if self._restart_by is not None or not recycling.is_due(self._started, self.capacity, files, limit, age):
             return
         if Host.objects.live(timezone.now()).exclude(restart_requested_at=None).exists():
             return

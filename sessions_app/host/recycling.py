@@ -6,7 +6,7 @@ that fail again and again would use up the machine, or the files a process may o
 
 from __future__ import annotations
 
-#: Starts of clients in one process: some 250 MB.
+#: Starts of clients in one process, after one for each session it has room for: some 250 MB.
 MOST_STARTS = 1000
 #: Share of the files a process may open.
 MOST_FILES = 0.8
@@ -14,7 +14,7 @@ MOST_FILES = 0.8
 YOUNGEST = 3600.0
 
 
-def is_due(starts: int, files: int, limit: int, age: float) -> bool:
+def is_due(starts: int, capacity: int, files: int, limit: int, age: float) -> bool:
     """Return whether a host that has started so many clients, has so many of `limit` files open and has run for `age`
     seconds should start again."""
-    return age >= YOUNGEST and (starts >= MOST_STARTS or files >= MOST_FILES * limit)
+    return age >= YOUNGEST and (starts - capacity >= MOST_STARTS or files >= MOST_FILES * limit)
