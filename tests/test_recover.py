@@ -211,17 +211,26 @@ def test_a_dry_run_changes_nothing_and_names_what_is_damaged(folder: Path, capsy
     assert {k: v for k, v in after.items() if k[0] != "_"} == {k: v for k, v in before.items() if k[0] != "_"}
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [("", "DEVICE_STORE_URL is not set"), ("postgres://u@127.0.0.1:1/x", "does not answer .* check DEVICE_STORE_URL")],
-)
-def test_keys_in_a_postgresql_that_is_not_there_are_refused(folder: Path, settings: Any, url: str, words: str) -> None:
-    settings.DEVICE_STORE_URL = url
-    row = session("postgres:wa_65e00000_1_abcdef")
+def test_keys_in_a_postgresql_that_does_not_answer_are_refused(folder: Path, settings: Any) -> None:
+    settings.DEVICE_STORE_URL = "postgres://u@127.0.0.1:1/x"
+    row, words = session("postgres:wa_65e00000_1_abcdef"), "does not answer .* check DEVICE_STORE_URL"
     with pytest.raises(CommandError, match=f"{words}.* Nothing was changed"):
         call_command("recover", "--dry-run")
     with pytest.raises(CommandError, match=words):
         call_command("recover", "session", str(row.pk))
+
+
+def test_keys_in_a_postgresql_of_the_past_hold_up_no_other(
+    folder: Path, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.DEVICE_STORE_URL = ""
+    store(folder)
+    session()
+    row = session("postgres:wa_65e00000_1_abcdef")
+    call_command("recover", "--dry-run")
+    printed = capsys.readouterr().out
+    assert "1 of 2 are whole" in printed
+    assert f"{row}: unreadable (The keys of this account are in PostgreSQL, and DEVICE_STORE_URL" in printed
 
 
 @pytest.mark.parametrize(

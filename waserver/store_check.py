@@ -54,9 +54,14 @@ def check(stores: Sequence[str]) -> Mapping[str, tuple[Verdict, str]]:
 
 def _verdict_in_postgres(store: str) -> tuple[Verdict, str]:
     from sessions_app.whatsapp import device_store, postgres_store
+    from sessions_app.whatsapp.client import WhatsAppError
 
     try:
-        devices = postgres_store.devices(device_store.library_name(store))
+        address = device_store.library_name(store)
+    except WhatsAppError as error:  # nobody told us where it is
+        return Verdict.UNREADABLE, str(error)
+    try:
+        devices = postgres_store.devices(address)
     except postgres_store.Damaged as error:
         return Verdict.UNREADABLE, str(error)
     if devices is None:

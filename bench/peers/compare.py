@@ -141,12 +141,12 @@ class Memory:
 
     @property
     def median(self) -> float:
-        """Return what they held half of the time."""
+        """Return the median of what was seen."""
         return round(statistics.median(self._seen), 1)
 
     @property
     def peak(self) -> float:
-        """Return the most they were seen to hold."""
+        """Return the most that was seen."""
         return max(self._seen)
 
     def _look(self) -> None:
