@@ -9,7 +9,6 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
 import pytest
@@ -98,7 +97,7 @@ def test_a_store_is_made_found_and_deleted(store: str) -> None:
 
 @needs_postgres
 def test_recovery_reads_every_row(store: str) -> None:
-    schema = dict(parse_qsl(urlsplit(store).query))["search_path"]
+    schema = postgres_store._schema(store)
 
     def verdict() -> tuple[Verdict, str]:
         return check([store])[store]

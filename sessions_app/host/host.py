@@ -84,7 +84,8 @@ class SessionHost:
     def __init__(self, name: str, capacity: int, region: str = "") -> None:
         self.name, self.capacity, self.region = name, capacity, region
         self._stopping, self._wake = threading.Event(), threading.Event()
-        self._process, self._began, self._started = psutil.Process(), clock(), 0  # clients started since then
+        self._process = psutil.Process()
+        self._started = 0  # clients, by this process
         self._row: Host
         self._whatsapp: WhatsApp | None = None
         self._loading = threading.Lock()
@@ -195,7 +196,7 @@ class SessionHost:
             _log.critical("Another process runs under the name %s: this one ends", self.name)
             self.stop()
             return
-        self._recycle(files, memory)
+        self._recycle(now, files, memory)
         fleet = ask(_FLEET, fresh=now - settings.LEASE)
         if fleet != self._fleet or len(self._runners) > self._share:
             self._fleet = fleet
@@ -203,13 +204,13 @@ class SessionHost:
             self._look_around(now)
         self._hand_surplus_over()
 
-    def _recycle(self, files: int, memory: int) -> None:
+    def _recycle(self, now: datetime, files: int, memory: int) -> None:
         """Ask for a restart of its own once the library has left enough behind; one host at a time."""
         limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        age = clock() - self._began
+        age = (now - (self._row.started_at or now)).total_seconds()
         if self._restart_by is not None or not recycling.is_due(self._started, self.capacity, files, limit, age):
             return
-        if Host.objects.live(timezone.now()).exclude(restart_requested_at=None).exists():
+        if Host.objects.live(now).exclude(restart_requested_at=None).exists():
             return
         words = _("the library has left much behind: %(starts)d starts of clients, %(files)d open files, %(mb)d MB")
         counts = {"starts": self._started, "files": files, "mb": round(memory / 1e6)}

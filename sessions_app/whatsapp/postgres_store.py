@@ -209,13 +209,11 @@ def devices(store: str) -> int | None:
     with _connected(store) as database:
         if not _has(database, schema, None):
             return None
-        tables = database.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema]).fetchall()
-        read = {}
-        for (table,) in tables:
-            rows = f'SELECT count(*), sum(length(one::text)) FROM "{schema}"."{table}" AS one'  # noqa: S608
-            found = _intact(database, rows)
-            read[table] = int(found[0])
-        return read.get("whatsmeow_device", 0)
+        counts: dict[object, Any] = {}
+        for (table,) in database.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema]).fetchall():
+            every_row = f'SELECT count(*), sum(length(one::text)) FROM "{schema}"."{table}" AS one'  # noqa: S608
+            counts[table] = database.execute(every_row.encode()).fetchall()[0][0]
+        return int(counts.get("whatsmeow_device", 0))
 
 
 def delete(store: str) -> None:
@@ -283,20 +281,6 @@ def _has(database: psycopg.Connection[tuple[object, ...]], schema: str, table: s
     return found.fetchone() is not None
 
 
-def _intact(database: psycopg.Connection[tuple[object, ...]], question: str) -> tuple[Any, ...]:
-    from psycopg import Error
-
-    try:
-        row: tuple[Any, ...] | None = database.execute(question.encode()).fetchone()
-    except Error as error:
-        # XX: what it read contradicts itself; 58: a file is not there, or the disk does not give it.
-        if (error.sqlstate or "")[:2] in ("XX", "58"):
-            raise Damaged(str(error).strip().splitlines()[0]) from None
-        raise
-    assert row is not None
-    return row
-
-
 @contextlib.contextmanager
 def _connected(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     try:
@@ -309,5 +293,8 @@ def _connected(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
             yield database
     except psycopg.Error as error:
         words = str(error).strip().splitlines() or ["no answer"]
+        # XX: what it read contradicts itself; 58: a file is not there, or the disk does not give it.
+        if (error.sqlstate or "")[:2] in ("XX", "58"):
+            raise Damaged(f"PostgreSQL cannot read the device store ({words[0]}): see its log.") from None
         raise WhatsAppError(f"The PostgreSQL of the device stores does not answer ({words[0]}): check "
                             "DEVICE_STORE_URL.") from None  # fmt: skip

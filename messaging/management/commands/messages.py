@@ -135,5 +135,3 @@ class Command(OurCommand):
             words = row.text.replace("\n", " ")[:40]
             head = f"{row.pk:>8}  {row.account.label:<20} {arrow} {row.chat!s:<24} {row.state:<10} {row.kind:<9}"
             self.stdout.write(f"{head} {words} {row.error}".rstrip())
-
-
