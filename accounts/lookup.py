@@ -50,24 +50,54 @@ def places(values: Sized) -> str:
 def select(model: type[M], which: str, parameters: list[Any], columns: tuple[str, ...] = ()) -> list[M]:
     """Return the rows that the rest of a SELECT finds, with these columns loaded; with all when none is named."""
     sql, names, converters = _composed(model, columns)
-    database = connections[DEFAULT_DB_ALIAS]  # `connection` looks it up for each attribute
-    with database.cursor() as cursor:
-        cursor.execute(sql + which, parameters)
-        found = [list(row) for row in cursor.fetchall()]
+    return [_made(model, names, converters, row) for row in _fetched(sql + which, parameters)]
+
+
+def select_joined(
+    wanted: Mapping[type[Model], tuple[str, ...]], which: str, parameters: list[Any]
+) -> list[tuple[Model | None, ...]]:
+    """Return what the rest of a SELECT finds, from its FROM on: a row of each model, with its columns loaded; None
+    where an outer join found none. The key of each is among its columns.
+    """
+    parts = [(model, *_columns(model, columns)) for model, columns in wanted.items()]
+    rows = _fetched(f"SELECT {', '.join(named for _model, named, _names, _converters in parts)} {which}", parameters)
+    found = []
+    for row in rows:
+        begin, made = 0, []
+        for model, _named, names, converters in parts:
+            own, begin = row[begin : begin + len(names)], begin + len(names)
+            key = own[names.index(model._meta.pk.attname)]
+            made.append(None if key is None else _made(model, names, converters, own))
+        found.append(tuple(made))
+    return found
+
+
+def _fetched(sql: str, parameters: list[Any]) -> list[list[Any]]:
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:  # `connection` looks it up for each attribute
+        cursor.execute(sql, parameters)
+        return [list(row) for row in cursor.fetchall()]
+
+
+def _made(model: type[M], names: list[str], converters: list[tuple[int, Any, Any]], row: list[Any]) -> M:
     for position, convert, field in converters:
-        for row in found:
-            row[position] = convert(row[position], field, database)
-    return [model.from_db(DEFAULT_DB_ALIAS, names, row) for row in found]
+        row[position] = convert(row[position], field, connections[DEFAULT_DB_ALIAS])
+    return model.from_db(DEFAULT_DB_ALIAS, names, row)
 
 
 @lru_cache(100)
 def _composed(model: type[Model], columns: tuple[str, ...]) -> tuple[str, list[str], list[tuple[int, Any, Any]]]:
-    table = model._meta.db_table
+    named, names, converters = _columns(model, columns)
+    return f"SELECT {named} FROM {model._meta.db_table} ", names, converters  # noqa: S608
+
+
+@lru_cache(100)
+def _columns(model: type[Model], columns: tuple[str, ...]) -> tuple[str, list[str], list[tuple[int, Any, Any]]]:
+    quote, table = connection.ops.quote_name, model._meta.db_table
     fields: list[Field[Any, Any]] = [f for f in model._meta.concrete_fields if not columns or f.column in columns]
     converters = []
     for position, field in enumerate(fields):
         expression = field.get_col(table)
         for convert in (*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection)):
             converters.append((position, convert, expression))
-    named = ", ".join(connection.ops.quote_name(str(f.column)) for f in fields)
-    return f"SELECT {named} FROM {table} ", [f.attname for f in fields], converters  # noqa: S608
+    named = ", ".join(f"{quote(table)}.{quote(str(f.column))}" for f in fields)
+    return named, [f.attname for f in fields], converters

@@ -14,7 +14,7 @@ OURS = ("accounts", "sessions_app", "messaging", "monitoring", "waserver", "djan
 #: Who may use the server, and what was changed by whom: for administrators.
 STAFF = ("auth", "otp_totp", "auditlog", "axes")
 #: Not for viewers and operators: keys and secrets, and raw records of the machinery.
-WITHHELD = frozenset({"apikey", "webhookendpoint", "alertchannel", "idempotencykey", "hostrequest", "eventcursor"})
+WITHHELD = frozenset({"apikey", "webhookendpoint", "alertchannel", "hostrequest", "eventcursor"})
 #: What an operator may do besides looking: the daily work, by app. Everything else is an administrator's.
 DAILY: Mapping[str, frozenset[str]] = {
     "accounts": frozenset({"add_account", "change_account"}),

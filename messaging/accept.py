@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,13 +14,12 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts.change import insert
 from accounts.models import Account, ApiKey, Desired
 from messaging import outgoing
 from messaging.addresses import digits_of, jid_of
 from messaging.errors import Refused
 from messaging.kinds import ABOUT, MEDIA, Kind
-from messaging.models import Chat, Direction, IdempotencyKey, Media, MediaState, Message, OnUncertain
+from messaging.models import Chat, Direction, Media, MediaState, Message, Once, OnUncertain
 from messaging.sniff import ENOUGH, fitting_type, sniff
 from sessions_app.states import NEEDS_PAIRING, State
 
@@ -43,27 +43,31 @@ def check_account(account: Account) -> None:
 def accept(account: Account, body: dict[str, Any], *, by: str, api_key: ApiKey | None = None,
            now: datetime | None = None) -> Message:  # fmt: skip
     """Store a message for sending. `body` is a schema of messaging.api.schemas as a dict. Raises Refused."""
-    letter = _Letter(account, body, by, api_key, now or timezone.now())
-    with transaction.atomic():
-        return letter.store()
+    return _Letter(account, body, by, api_key, now or timezone.now()).store()
 
 
 class _Letter:
-    """A message on its way in: looked at outside the transaction, stored inside one."""
+    """A message on its way in: looked at first, then stored."""
 
-    def __init__(self, account: Account, body: dict[str, Any], by: str, api_key: ApiKey | None, now: datetime) -> None:
+    def __init__(self, account: Account, body: dict[str, Any], by: str, api_key: ApiKey | None, now: datetime,
+                 chat: Chat | None = None) -> None:  # fmt: skip
         check_account(account)
         _check_times(body, now)
-        self.account, self.body, self.by, self.api_key, self.now = account, body, by, api_key, now
+        self.account, self.body, self.by, self.api_key, self.now, self.chat = account, body, by, api_key, now, chat
         self.kind = Kind(body["kind"])
         self.jid = jid_of(body["to"])
         self.content = content_of(self.kind, body)
         self.file = file_of(self.kind, body["media"], api_key) if self.kind in MEDIA else None
 
-    def store(self) -> Message:
-        """Store it, in the caller's transaction."""
+    def store(self, once: Once | None = None) -> Message:
+        """Store it, with what belongs to it or not at all. Raises IntegrityError when it was stored `once` before."""
+        # Where there is nothing but its own row, that is the transaction.
+        with nullcontext() if self.chat is not None and self.file is None else transaction.atomic():
+            return self._store(once)
+
+    def _store(self, once: Once | None) -> Message:
         body, file = self.body, self.file
-        chat = Chat.objects.of(self.account, self.jid)
+        chat = self.chat or Chat.objects.of(self.account, self.jid)
         if chat.is_absent(self.now):
             raise Refused("not_on_whatsapp")
         target = _target(self.kind, chat, body)
@@ -72,52 +76,49 @@ class _Letter:
         return Message.queue(
             chat, self.kind, self.content, media=file, target=target, send_at=body.get("send_at"),
             expires_at=body.get("expires_at"), on_uncertain=OnUncertain(body.get("on_uncertain", "hold")), by=self.by,
-            api_key=self.api_key, now=self.now,
+            api_key=self.api_key, once=once, now=self.now,
         )  # fmt: skip
 
 
 def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_key: str, api_key: ApiKey,
-                now: datetime | None = None) -> tuple[Message, bool]:  # fmt: skip
-    """Accept, or return what the same key and body made within 24 hours; and whether it is new. Raises Refused."""
+                chat: Chat | None = None, now: datetime | None = None) -> tuple[Message, bool]:  # fmt: skip
+    """Accept, or return what the same key and body made within 24 hours; and whether it is new. Raises Refused.
+
+    `chat`: the account's with this address, where it is known.
+    """
     now = now or timezone.now()
     if not idempotency_key:
-        return accept(account, body, by=api_key.name, api_key=api_key, now=now), True
+        return _Letter(account, body, api_key.name, api_key, now, chat).store(), True
     if not (idempotency_key.isascii() and idempotency_key.isprintable() and len(idempotency_key) <= 255):
         raise Refused("idempotency_key_invalid")
-    body_hash = hashlib.sha256(raw).hexdigest()
+    once = Once(idempotency_key, hashlib.sha256(raw).hexdigest())
     # A key that is not new is rare, and the database notices; only a file is not made twice.
-    if body.get("media") and (earlier := _earlier(idempotency_key, body_hash, api_key, now)) is not None:
+    if body.get("media") and (earlier := _earlier(once, api_key, now)) is not None:
         return earlier, False
     for attempt in (1, 2):
         try:
-            letter = _Letter(account, body, api_key.name, api_key, now)
-            with transaction.atomic():
-                message = letter.store()
-                insert(IdempotencyKey(
-                    api_key=api_key, key=idempotency_key, body_hash=body_hash, message=message, created_at=now
-                ))  # fmt: skip
+            letter = _Letter(account, body, api_key.name, api_key, now, chat if attempt == 1 else None)
+            return letter.store(once), True
         except (Refused, IntegrityError) as error:
             # What was accepted before stays accepted, whatever became of the account. A key of yesterday is forgotten.
-            earlier = _earlier(idempotency_key, body_hash, api_key, now)
+            earlier = _earlier(once, api_key, now)
             if earlier is not None:
                 return earlier, False
             if attempt == 2 or isinstance(error, Refused):
                 raise
-        else:
-            return message, True
     raise AssertionError("unreachable")
 
 
-def _earlier(key: str, body_hash: str, api_key: ApiKey, now: datetime) -> Message | None:
-    row = IdempotencyKey.objects.filter(api_key=api_key, key=key).first()
-    if row is None:
+def _earlier(once: Once, api_key: ApiKey, now: datetime) -> Message | None:
+    found = Message.objects.filter(api_key=api_key, idempotency_key=once.key).select_related("chat", "media").first()
+    if found is None:
         return None
-    if now - row.created_at >= IdempotencyKey.LIFETIME:
-        row.delete()
+    if now - found.created_at >= Once.LIFETIME:
+        Message.objects.filter(pk=found.pk).update(idempotency_key=None)
         return None
-    if row.body_hash != body_hash:
+    if found.body_hash != once.body_hash:
         raise Refused("idempotency_conflict")
-    return Message.objects.select_related("chat", "media").get(pk=row.message_id)
+    return found
 
 
 def content_of(kind: Kind, body: dict[str, Any]) -> dict[str, Any]:

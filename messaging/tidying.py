@@ -9,7 +9,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db.models import Model, QuerySet
 
-from messaging.models import Delivery, DeliveryState, Event, HostRequest, IdempotencyKey, Media, Message
+from messaging.models import Delivery, DeliveryState, Event, HostRequest, Media, Message
 from messaging.models.media import unused
 from messaging.states import MessageState
 
@@ -28,7 +28,6 @@ def tidy(now: datetime) -> dict[str, int]:
     finished = Delivery.objects.exclude(state=DeliveryState.PENDING)
     moving = [MessageState.QUEUED, MessageState.SENDING]
     return {
-        "idempotency_keys": _delete(IdempotencyKey.objects.filter(created_at__lt=now - IdempotencyKey.LIFETIME)),
         "requests": _delete(HostRequest.objects.filter(created_at__lt=now - REQUESTS)),
         "deliveries": _delete(finished.filter(created_at__lt=now - DELIVERIES)),
         "messages": _delete(Message.objects.filter(created_at__lt=now - settings.MESSAGE_RETENTION)

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +66,22 @@ def test_a_hint_that_cannot_be_sent_holds_nothing_up(settings: Any, monkeypatch:
     monkeypatch.setattr(hints, "_client", None)
     monkeypatch.setattr(hints, "_pause", Pause())
     hints.queued()
+    wait_for(lambda: not hints._pause.over)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_hints_of_a_moment_are_one(redis: None, settings: Any) -> None:
+    channel = connect(settings.REDIS_URL).pubsub(ignore_subscribe_messages=True)
+    channel.subscribe(hints.CHANNEL)
+    assert channel.get_message(timeout=5) is None  # it listens
+    began = time.monotonic()
+    for _ in range(1000):
+        hints.queued()
+    took = time.monotonic() - began
+    heard = 0
+    while channel.get_message(timeout=1) is not None:
+        heard += 1
+    assert 1 <= heard <= took / hints._GATHERED + 2
 
 
 @pytest.mark.django_db(transaction=True)

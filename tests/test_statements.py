@@ -10,10 +10,10 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
 from accounts.change import change, change_each, insert, insert_all
-from accounts.lookup import lookup, lookup_all, lookup_any
-from accounts.models import Account, ApiKey, Scope
+from accounts.lookup import lookup, lookup_all, lookup_any, select_joined
+from accounts.models import Account
 from messaging.kinds import Kind
-from messaging.models import Chat, IdempotencyKey, Message
+from messaging.models import AutoReply, Chat, Message
 from messaging.states import MessageState
 from sessions_app.models import Session
 
@@ -124,7 +124,22 @@ def test_a_row_is_stored_as_django_stores_it(messages: list[Message]) -> None:
 
 
 def test_a_column_may_be_named_by_a_word_of_sql(messages: list[Message]) -> None:
-    key, _secret = ApiKey.make("x", [Scope.SEND])
-    stored = insert(IdempotencyKey(api_key=key, key="one", body_hash="y", message=messages[0]))
-    assert change(IdempotencyKey, {"key": "two"}, id=stored.pk) == 1
-    assert [row.key for row in lookup_all(IdempotencyKey, id=[stored.pk])] == ["two"]
+    stored = insert(AutoReply(account_id=messages[0].account_id, match="word", keyword="harga", reply="x"))
+    assert change(AutoReply, {"match": "exact"}, id=stored.pk) == 1
+    assert [row.match for row in lookup_all(AutoReply, id=[stored.pk])] == ["exact"]
+
+
+def test_rows_that_belong_together_are_found_in_one_question(
+    messages: list[Message], django_assert_num_queries: Any
+) -> None:
+    chat, alone = messages[0].chat, Account.objects.create(label="Gudang")
+    which = ("FROM accounts_account LEFT JOIN messaging_chat ON messaging_chat.account_id = accounts_account.id "
+             "ORDER BY accounts_account.id")  # fmt: skip
+    with django_assert_num_queries(1):
+        found = select_joined({Account: ("id", "label"), Chat: ()}, which, [])
+    first, none = found
+    assert (first[0], first[1], none) == (chat.account, chat, (alone, None))
+    assert first[1] is not None
+    assert values(first[1]) == values(Chat.objects.get())
+    assert isinstance(first[0], Account)
+    assert first[0].phone == "6281200000001"  # what is not named is loaded when asked for

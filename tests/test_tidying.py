@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts.models import Account, ApiKey
+from accounts.models import Account
 from messaging.kinds import Kind
 from messaging.models import (
     Ask,
@@ -18,7 +18,6 @@ from messaging.models import (
     Event,
     EventKind,
     HostRequest,
-    IdempotencyKey,
     Media,
     Message,
     WebhookEndpoint,
@@ -84,7 +83,7 @@ def test_an_upload_waits_a_day_for_its_message(now: datetime) -> None:
     assert not media.file.exists()
 
 
-def test_deliveries_events_requests_and_keys_go_but_nothing_that_waits(
+def test_deliveries_events_and_requests_go_but_nothing_that_waits(
     chat: Chat, now: datetime, settings: Any
 ) -> None:
     endpoint = WebhookEndpoint.objects.create(url="https://example.org/")
@@ -93,15 +92,10 @@ def test_deliveries_events_requests_and_keys_go_but_nothing_that_waits(
         event = Event.append(EventKind.SESSION, chat.account_id, {}, at=long_ago)
         delivery = Delivery.objects.create(endpoint=endpoint, event=event, state=state)
         Delivery.objects.filter(pk=delivery.pk).update(created_at=long_ago)
-    key, _secret = ApiKey.make("shop", ["send"])
-    for age in (DAY, timedelta(0)):
-        row = message(chat, timedelta(0))
-        IdempotencyKey.objects.create(api_key=key, key=str(age), body_hash="x", message=row, created_at=now - age)
     HostRequest.put(chat.account, Ask.GROUPS, {}, DAY)
     HostRequest.objects.update(created_at=now - 2 * DAY)
-    IdempotencyKey.objects.filter(key=str(DAY)).update(created_at=now - DAY - timedelta(seconds=1))
     counts = tidy(now)
-    assert counts | {"deliveries": 1, "events": 1, "requests": 1, "idempotency_keys": 1} == counts
+    assert counts | {"deliveries": 1, "events": 1, "requests": 1} == counts
     assert Delivery.objects.get().state == DeliveryState.PENDING
     assert Event.objects.count() == 1
 

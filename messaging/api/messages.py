@@ -12,7 +12,8 @@ from ninja import Body, Header, Query, Router, Status
 
 from accounts.models import ApiKey
 from messaging.accept import accept_once, check_account
-from messaging.api.auth import READ, SEND, account_of, key_of, reachable_accounts
+from messaging.addresses import jid_of
+from messaging.api.auth import READ, SEND, account_of, key_of, reachable_accounts, sender_of
 from messaging.api.paging import Cursor, Id, Limit, Page, page
 from messaging.api.problems import documented
 from messaging.api.schemas import ChatOut, MessageIn, MessageOut, State, Time
@@ -42,8 +43,9 @@ def send(
     Its state: `queued`, `sending`, then `sent`, `delivered`, `read`; or `failed` (certainly not sent), `uncertain`
     (WhatsApp's answer was lost), `cancelled`. Messages of one chat leave in the order they were accepted.
     """
-    account = account_of(request, payload.account_id, sending=True)
-    message, _new = accept_once(account, payload.model_dump(), request.body, idempotency_key, key_of(request))
+    body = payload.model_dump() | {"to": jid_of(payload.to)}
+    account, chat = sender_of(request, payload.account_id, body["to"])
+    message, _new = accept_once(account, body, request.body, idempotency_key, key_of(request), chat=chat)
     status = 200 if wait and _wait(message, wait) else 202
     # Not through the schema once more, which costs as much as a query: tests/test_openapi.py proves that it fits.
     return HttpResponse(json.dumps(shown(message), ensure_ascii=False), status=status, content_type="application/json")

@@ -5,7 +5,7 @@ from messaging.models.chat import Chat, ContactPause
 from messaging.models.dispatch import DispatcherLease, SessionTold, StreamReader
 from messaging.models.event import Event, EventCursor, EventKind
 from messaging.models.media import Media, MediaState
-from messaging.models.message import Direction, IdempotencyKey, Message, OnUncertain, Receipt
+from messaging.models.message import Direction, Message, Once, OnUncertain, Receipt
 from messaging.models.request import Ask, HostRequest
 from messaging.models.rules import AutoReply, AutoReplySent, Match, PacingRule
 from messaging.models.webhook import Delivery, DeliveryState, WebhookEndpoint
@@ -13,6 +13,6 @@ from messaging.models.webhook import Delivery, DeliveryState, WebhookEndpoint
 __all__ = [
     "Ask", "AutoReply", "AutoReplySent", "Bulk", "BulkRecipient", "BulkState", "Chat", "ContactPause", "Delivery",
     "DeliveryState", "Direction", "DispatcherLease", "Event", "EventCursor", "EventKind", "HostRequest",
-    "IdempotencyKey", "Match", "Media", "MediaState", "Message", "OnUncertain", "PacingRule", "Receipt",
-    "RecipientState", "SessionTold", "StreamReader", "WebhookEndpoint",
+    "Match", "Media", "MediaState", "Message", "Once", "OnUncertain", "PacingRule", "Receipt", "RecipientState",
+    "SessionTold", "StreamReader", "WebhookEndpoint",
 ]  # fmt: skip

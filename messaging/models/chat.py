@@ -17,8 +17,22 @@ from messaging.models.gathering import Gathering
 USER, GROUP, LID = "s.whatsapp.net", "g.us", "lid"
 
 
-#: Of the busiest questions: see accounts.lookup. What is not known (NULL) equals nothing.
-_KNOWN = "WHERE account_id = %s AND (jid = %s OR phone = %s OR lid = %s) ORDER BY id LIMIT 1"
+#: Whether a chat is with whom `known_as` names. What is not known (NULL) equals nothing.
+KNOWN = "(messaging_chat.jid = %s OR messaging_chat.phone = %s OR messaging_chat.lid = %s)"
+
+
+def known_as(jid: str, number: str = "", lid: str = "") -> tuple[str, str | None, str | None]:
+    """Return the address, number and LID any of which a chat with this address has, as far as they are known.
+
+    `number` is digits, `lid` the digits of the LID.
+    """
+    user, _at, server = jid.partition("@")
+    if server == GROUP:
+        return jid, None, None
+    return jid, number or (user if server == USER else None), lid or (user if server == LID else None)
+
+
+_OF_ACCOUNT = f"WHERE account_id = %s AND {KNOWN} ORDER BY id LIMIT 1"
 
 
 class ChatQuerySet(models.QuerySet["Chat"]):
@@ -30,24 +44,21 @@ class ChatQuerySet(models.QuerySet["Chat"]):
         The database is asked only when it is not `among` those.
         """
         account_id = account if isinstance(account, int) else account.pk
-        user, server = jid.split("@", 1)
-        if server == USER:
-            number = number or user
-        elif server == LID:
-            lid = lid or user
-        known = (jid, None, None) if server == GROUP else (jid, number or None, lid or None)
-        if number and server != GROUP:
-            jid = f"{number}@{USER}"
+        known = known_as(jid, number, lid)
+        is_group = jid.endswith(f"@{GROUP}")
+        if not is_group:
+            number, lid = known[1] or "", known[2] or ""
+            jid = f"{number}@{USER}" if number else jid
         fitting = [chat for chat in among if chat.account_id == account_id
                    and (chat.jid == known[0] or chat.phone == known[1] or chat.lid == known[2])]  # fmt: skip
-        found = sorted(fitting, key=lambda chat: chat.pk) or select(Chat, _KNOWN, [account_id, *known])
+        found = sorted(fitting, key=lambda chat: chat.pk) or select(Chat, _OF_ACCOUNT, [account_id, *known])
         chat = next(iter(found), None)
         if chat is None:
             chat, _made = self.get_or_create(
                 account_id=account_id, jid=jid, defaults={"phone": number, "lid": lid, "name": name[:120]}
             )
             return chat
-        said = {"name": name[:120]} if server == GROUP else {"phone": number, "lid": lid, "name": name[:120]}
+        said = {"name": name[:120]} if is_group else {"phone": number, "lid": lid, "name": name[:120]}
         learned = {field: value for field, value in said.items() if value and getattr(chat, field) != value}
         if learned:
             for field, value in learned.items():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.conf import settings
 from django.db import connection, models, transaction
@@ -41,6 +42,17 @@ class OnUncertain(models.TextChoices):
 
     HOLD = "hold", _("wait for a receipt or a person")
     RESEND = "resend", _("send it again: the receiver may get it twice")
+
+
+@dataclass(frozen=True)
+class Once:
+    """A caller's Idempotency-Key and what it stood for: the same again is the message there is."""
+
+    #: So long; then the key may be used for another.
+    LIFETIME: ClassVar = timedelta(hours=24)
+
+    key: str
+    body_hash: str
 
 
 #: A late receipt gets so long before an uncertain message with on_uncertain=resend is sent again.
@@ -128,6 +140,9 @@ class Message(models.Model):
 
     # outbound
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    #: NULL without one, and once it has been used for another message.
+    idempotency_key = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001 - unique where there is one
+    body_hash = models.CharField(max_length=64, blank=True, editable=False)
     queued_by = models.CharField(_("queued by"), max_length=150, blank=True)
     on_uncertain = models.CharField(
         _("when uncertain"), max_length=8, choices=OnUncertain.choices, default=OnUncertain.HOLD
@@ -163,6 +178,8 @@ class Message(models.Model):
         constraints = [
             # An id is unique in a chat; it makes storing an inbound message twice impossible.
             models.UniqueConstraint(fields=["chat", "whatsapp_id"], name="message_once_per_chat"),
+            # On the message itself: accepting one is a single statement, which commits by itself.
+            models.UniqueConstraint(fields=["api_key", "idempotency_key"], name="message_once_per_key"),
         ]
         indexes = [
             models.Index(fields=["account", "whatsapp_id"], name="message_by_whatsapp_id"),
@@ -182,17 +199,21 @@ class Message(models.Model):
         cls, chat: Chat, kind: Kind, content: Mapping[str, Any], *, media: Media | None = None,
         target: Message | None = None, send_at: datetime | None = None, expires_at: datetime | None = None,
         on_uncertain: OnUncertain = OnUncertain.HOLD, by: str = "", api_key: ApiKey | None = None,
-        now: datetime | None = None,
+        once: Once | None = None, now: datetime | None = None,
     ) -> Message:  # fmt: skip
-        """Accept one for sending. Its content was checked by whoever calls (messaging.content)."""
+        """Accept one for sending. Its content was checked by whoever calls (messaging.content). Raises IntegrityError
+        when its key was given before.
+        """
         now = now or timezone.now()
-        hints.queued()
-        return insert(cls(
+        row = insert(cls(
             account_id=chat.account_id, chat=chat, direction=Direction.OUT, kind=kind, content=dict(content),
             text=text_of(kind, dict(content)), media=media, target=target, state=S.QUEUED, api_key=api_key,
             queued_by=by, on_uncertain=on_uncertain, send_at=send_at, expires_at=expires_at, next_at=send_at or now,
-            created_at=now, changed_at=now,
+            created_at=now, changed_at=now, idempotency_key=once.key if once else None,
+            body_hash=once.body_hash if once else "",
         ))  # fmt: skip
+        hints.queued()
+        return row
 
     @classmethod
     def receive(
@@ -368,21 +389,3 @@ class Receipt(models.Model):
 
     def __str__(self) -> str:
         return self.participant
-
-
-class IdempotencyKey(models.Model):
-    """What a caller's Idempotency-Key stood for; forgotten after 24 hours."""
-
-    LIFETIME = timedelta(hours=24)
-
-    api_key = models.ForeignKey(ApiKey, on_delete=models.CASCADE, related_name="+")
-    key = models.CharField(max_length=255)
-    body_hash = models.CharField(max_length=64)
-    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["api_key", "key"], name="idempotency_key_once")]
-
-    def __str__(self) -> str:
-        return f"{self.api_key_id} {self.message_id}"
