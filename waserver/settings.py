@@ -263,8 +263,9 @@ HOST_CAPACITY = env.int("HOST_CAPACITY", default=50)
 HOST_REGION = env.str("HOST_REGION", default="")
 HOST_CONCURRENT_STARTS = env.int("HOST_CONCURRENT_STARTS", default=8)
 HOST_STARTS_PER_SECOND = env.float("HOST_STARTS_PER_SECOND", default=4.0)
-#: Added to the niceness of a host: pages and the API come first when many sessions start at once on few cores.
-HOST_NICE = env.int("HOST_NICE", default=5)
+#: Added to the niceness of a host: pages and the API come first when many sessions start at once on few cores. No more
+#: than this: what the API accepts all day has to be sent, too.
+HOST_NICE = env.int("HOST_NICE", default=2)
 HOST_POLL = _seconds("HOST_POLL", 0.5)
 #: What lives in the session host beside it; see sessions_app/host/extension.py.
 HOST_EXTENSIONS = ["messaging.courier.courier.Courier"]
