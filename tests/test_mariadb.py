@@ -17,11 +17,13 @@ import pytest
 from django.conf import settings
 from django.db import close_old_connections, connection
 from django.db.models import QuerySet
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Account
+from accounts.models import Account, ApiKey
 from messaging import answering
+from messaging.api.auth import sender_of
 from messaging.courier import courier
 from messaging.courier.inbox import Known
 from messaging.dispatcher import Dispatcher
@@ -185,6 +187,16 @@ def test_what_is_looked_up_of_arrivals_is_found_by_an_index(filled: Account) -> 
     assert len(asked) == 3
     found = [step for each in asked for step in explained(each["sql"], None)]
     assert [step for step in found if step[0] != "<union1,2,3>"] == []  # what the three have found
+
+
+def test_who_sends_and_to_whom_is_found_by_an_index(filled: Account) -> None:
+    request = RequestFactory().post("/api/v1/messages")
+    request.auth = ApiKey.make("shop", ["send"])[0]  # type: ignore[attr-defined]
+    with CaptureQueriesContext(connection) as asked:
+        _account, chat = sender_of(request, filled.pk, "0@s.whatsapp.net")
+    assert chat is not None
+    assert len(asked) == 1
+    assert explained(asked[0]["sql"], None) == []
 
 
 def test_what_loops_ask_all_day_is_answered_by_an_index(filled: Account) -> None:
