@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
@@ -91,7 +90,7 @@ def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_
         return _Letter(account, body, api_key.name, api_key, now, chat).store(), True
     if not (idempotency_key.isascii() and idempotency_key.isprintable() and len(idempotency_key) <= 255):
         raise Refused("idempotency_key_invalid")
-    once = Once(idempotency_key, hashlib.sha256(raw).hexdigest())
+    once = Once.of(idempotency_key, raw)
     # A key that is not new is rare, and the database notices; only a file is not made twice.
     if body.get("media") and (earlier := _earlier(once, api_key, now)) is not None:
         return earlier, False
@@ -110,11 +109,12 @@ def accept_once(account: Account, body: dict[str, Any], raw: bytes, idempotency_
 
 
 def _earlier(once: Once, api_key: ApiKey, now: datetime) -> Message | None:
-    found = Message.objects.filter(api_key=api_key, idempotency_key=once.key).select_related("chat", "media").first()
+    rows = Message.objects.filter(api_key=api_key, idempotency_hash=once.key_hash)
+    found = rows.select_related("chat", "media").first()
     if found is None:
         return None
     if now - found.created_at >= Once.LIFETIME:
-        Message.objects.filter(pk=found.pk).update(idempotency_key=None)
+        Message.objects.filter(pk=found.pk).update(idempotency_hash=None)
         return None
     if found.body_hash != once.body_hash:
         raise Refused("idempotency_conflict")

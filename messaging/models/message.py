@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,8 +52,13 @@ class Once:
     #: So long; then the key may be used for another.
     LIFETIME: ClassVar = timedelta(hours=24)
 
-    key: str
+    key_hash: str
     body_hash: str
+
+    @classmethod
+    def of(cls, key: str, body: bytes) -> Once:
+        """Return what stands for a key and a body. A hash, since MariaDB takes “A” and “a” for the same key."""
+        return cls(hashlib.sha256(key.encode()).hexdigest(), hashlib.sha256(body).hexdigest())
 
 
 #: A late receipt gets so long before an uncertain message with on_uncertain=resend is sent again.
@@ -141,7 +147,7 @@ class Message(models.Model):
     # outbound
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     #: NULL without one, and once it has been used for another message.
-    idempotency_key = models.CharField(max_length=255, null=True, editable=False)  # noqa: DJ001 - unique where there is one
+    idempotency_hash = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001 - unique where there is one
     body_hash = models.CharField(max_length=64, blank=True, editable=False)
     queued_by = models.CharField(_("queued by"), max_length=150, blank=True)
     on_uncertain = models.CharField(
@@ -179,7 +185,7 @@ class Message(models.Model):
             # An id is unique in a chat; it makes storing an inbound message twice impossible.
             models.UniqueConstraint(fields=["chat", "whatsapp_id"], name="message_once_per_chat"),
             # On the message itself: accepting one is a single statement, which commits by itself.
-            models.UniqueConstraint(fields=["api_key", "idempotency_key"], name="message_once_per_key"),
+            models.UniqueConstraint(fields=["api_key", "idempotency_hash"], name="message_once_per_key"),
         ]
         indexes = [
             models.Index(fields=["account", "whatsapp_id"], name="message_by_whatsapp_id"),
@@ -209,7 +215,7 @@ class Message(models.Model):
             account_id=chat.account_id, chat=chat, direction=Direction.OUT, kind=kind, content=dict(content),
             text=text_of(kind, dict(content)), media=media, target=target, state=S.QUEUED, api_key=api_key,
             queued_by=by, on_uncertain=on_uncertain, send_at=send_at, expires_at=expires_at, next_at=send_at or now,
-            created_at=now, changed_at=now, idempotency_key=once.key if once else None,
+            created_at=now, changed_at=now, idempotency_hash=once.key_hash if once else None,
             body_hash=once.body_hash if once else "",
         ))  # fmt: skip
         hints.queued()
