@@ -16,12 +16,10 @@ from django.db.models import Field, Model
 M = TypeVar("M", bound=Model)
 
 
-def lookup(model: type[M], columns: tuple[str, ...] = (), /, **values: str | int) -> M | None:
-    """Return the first row with these values in these columns, else None. `columns`: what to load, the key among them;
-    the rest is loaded where it is asked for.
-    """
+def lookup(model: type[M], /, **values: str | int) -> M | None:
+    """Return the first row with these values in these columns, else None."""
     where = " AND ".join(f"{name} = %s" for name in values)
-    return next(iter(select(model, f"WHERE {where} ORDER BY id LIMIT 1", list(values.values()), columns)), None)
+    return next(iter(select(model, f"WHERE {where} ORDER BY id LIMIT 1", list(values.values()))), None)
 
 
 def lookup_all(model: type[M], /, **values: list[Any]) -> list[M]:
@@ -36,7 +34,7 @@ def lookup_any(model: type[M], /, *keys: Mapping[str, list[Any]]) -> list[M]:
         return []
     wheres = [" AND ".join(f"{name} IN {places(each)}" for name, each in values.items()) for values in chosen]
     # A union, since each has an index of its own.
-    which = "WHERE " + f" UNION {_composed(model, ())[0]}WHERE ".join(wheres)
+    which = "WHERE " + f" UNION {_composed(model)[0]}WHERE ".join(wheres)
     # Sorted here: told to sort, MariaDB reads a whole young table by its key rather than the index that finds the rows.
     rows = select(model, which, [value for values in chosen for each in values.values() for value in each])
     return sorted(rows, key=lambda row: row.pk)
@@ -47,17 +45,17 @@ def places(values: Sized) -> str:
     return f"({', '.join(['%s'] * len(values))})"
 
 
-def select(model: type[M], which: str, parameters: list[Any], columns: tuple[str, ...] = ()) -> list[M]:
-    """Return the rows that the rest of a SELECT finds, with these columns loaded; with all when none is named."""
-    sql, names, converters = _composed(model, columns)
+def select(model: type[M], which: str, parameters: list[Any]) -> list[M]:
+    """Return the rows that the rest of a SELECT finds."""
+    sql, names, converters = _composed(model)
     return [_made(model, names, converters, row) for row in _fetched(sql + which, parameters)]
 
 
 def select_joined(
     wanted: Mapping[type[Model], tuple[str, ...]], which: str, parameters: list[Any]
 ) -> list[tuple[Model | None, ...]]:
-    """Return what the rest of a SELECT finds, from its FROM on: a row of each model, with its columns loaded; None
-    where an outer join found none. The key of each is among its columns.
+    """Return what the rest of a SELECT finds, from its FROM on: a row of each model, None where an outer join found
+    none. Loaded are these columns, the key among them, and the rest where it is asked for; with none named, all.
     """
     parts = [(model, *_columns(model, columns)) for model, columns in wanted.items()]
     rows = _fetched(f"SELECT {', '.join(named for _model, named, _names, _converters in parts)} {which}", parameters)
@@ -79,14 +77,15 @@ def _fetched(sql: str, parameters: list[Any]) -> list[list[Any]]:
 
 
 def _made(model: type[M], names: list[str], converters: list[tuple[int, Any, Any]], row: list[Any]) -> M:
+    database = connections[DEFAULT_DB_ALIAS]
     for position, convert, field in converters:
-        row[position] = convert(row[position], field, connections[DEFAULT_DB_ALIAS])
+        row[position] = convert(row[position], field, database)
     return model.from_db(DEFAULT_DB_ALIAS, names, row)
 
 
 @lru_cache(100)
-def _composed(model: type[Model], columns: tuple[str, ...]) -> tuple[str, list[str], list[tuple[int, Any, Any]]]:
-    named, names, converters = _columns(model, columns)
+def _composed(model: type[Model]) -> tuple[str, list[str], list[tuple[int, Any, Any]]]:
+    named, names, converters = _columns(model, ())
     return f"SELECT {named} FROM {model._meta.db_table} ", names, converters  # noqa: S608
 
 

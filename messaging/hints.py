@@ -42,11 +42,10 @@ def listen(wake: Callable[[], None], stopping: threading.Event) -> None:
 def _tell() -> None:
     global _teller
     _queued.set()
-    if _teller is None or not _teller.is_alive():  # in a forked process it does not live
-        with _starting:
-            if _teller is None or not _teller.is_alive():
-                _teller = threading.Thread(target=_tell_hosts, name="hinting", daemon=True)
-                _teller.start()
+    with _starting:
+        if _teller is None or not _teller.is_alive():  # in a forked process it does not live
+            _teller = threading.Thread(target=_tell_hosts, name="hinting", daemon=True)
+            _teller.start()
 
 
 def _tell_hosts() -> None:

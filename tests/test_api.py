@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -464,8 +465,9 @@ def test_an_uploaded_file_is_sent_by_the_key_that_uploaded_it(caller: Caller, ac
 
 
 def test_a_file_is_read_by_its_signed_address_until_that_expires(
-    caller: Caller, account: Account, settings: Settings
+    caller: Caller, account: Account, settings: Settings, tmp_path: Path
 ) -> None:
+    settings.MEDIA_DIR = tmp_path  # other tests keep the same picture at the same moment
     chat = Chat.objects.of(account, "6281200000001@s.whatsapp.net")
     Message.receive(chat, "A1", Kind.IMAGE, {}, timezone.now(), media=Media.store(PNG, "image/png", "a.png"))
     url = caller.get("/messages").json()["items"][0]["media"]["url"]
