@@ -177,6 +177,10 @@ class RealSide(Side):
         """Set the adapter's time-outs, in seconds."""
         self.driver.ask("tune", dial=dial, sign_of_life=sign_of_life)
 
+    def doze(self, few: int, after: float, every: float) -> None:
+        """Set when connections doze; see sessions_app/whatsapp/doze.py."""
+        self.driver.ask("doze", few=few, after=after, every=every)
+
     def close(self) -> None:
         self.driver.close()
 

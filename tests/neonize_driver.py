@@ -20,7 +20,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from sessions_app.whatsapp import neonize_client, symptoms, upstream
+from sessions_app.whatsapp import doze, neonize_client, symptoms, upstream
 from sessions_app.whatsapp.client import (
     Client,
     NotSent,
@@ -34,7 +34,7 @@ from sessions_app.whatsapp.client import (
 )
 from sessions_app.whatsapp.contents import unpack
 from sessions_app.whatsapp.inbound import Inbound, dump
-from sessions_app.whatsapp.neonize_client import NeonizeWhatsApp
+from sessions_app.whatsapp.neonize_client import NeonizeClient, NeonizeWhatsApp
 
 
 class Driver:
@@ -170,6 +170,16 @@ class Driver:
     def do_tune(self, dial: float, sign_of_life: float) -> None:
         """Shorten the time-outs, so that a test of them does not take 35 s."""
         upstream.DIAL_TIMEOUT, neonize_client.SIGN_OF_LIFE = dial, sign_of_life
+
+    def do_doze(self, few: int, after: float, every: float) -> None:
+        """Set from how many connections on, and after how many seconds, they doze, and how often they are looked at."""
+        doze._FEW, doze._AFTER, doze._EVERY = few, after, every
+
+    def do_dozes(self, name: str) -> bool:
+        """Return whether a client's connection dozes."""
+        client = self._clients[name]
+        assert isinstance(client, NeonizeClient)
+        return client._route._dozing() is not None
 
     def do_close(self) -> None:
         """Stop everything."""

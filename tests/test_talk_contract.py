@@ -263,6 +263,54 @@ def test_typing_is_shown(side: Side, pair: Pair) -> None:
         time.sleep(0.02)
 
 
+class Dozing(Pair):
+    """Two connected accounts whose connections doze."""
+
+    def asleep(self) -> Dozing:
+        deadline = time.monotonic() + 30
+        while not (self.hers.ask("dozes") and self.his.ask("dozes")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return self
+
+
+@pytest.fixture
+def alone(tmp_path: Path, sim: Wasim) -> Iterator[RealSide]:
+    side = RealSide(tmp_path, sim)
+    yield side
+    side.close()
+
+
+@pytest.mark.real
+def test_messages_and_receipts_do_not_wait_while_connections_doze(alone: RealSide) -> None:
+    """Nobody looks at a dozing connection within this test: whatever waited for that would not arrive."""
+    alone.doze(0, 1, 1000)
+    pair = Dozing(alone).asleep()
+    sent = pair.hers.send(address(pair.ben), Text("while both doze"))
+    assert pair.his.heard.message().content == Text("while both doze")
+    pair.hers.heard.receipt(sent.id, ReceiptKind.DELIVERED)
+    pair.asleep()
+    assert pair.his.probe(10)
+    pair.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_keepalives_are_answered_while_connections_doze(alone: RealSide) -> None:
+    alone.doze(0, 1, 0.5)
+    pair = Dozing(alone).asleep()
+    devices = [alone.sim.device(pair.anna), alone.sim.device(pair.ben)]
+    before = [device.keepalives for device in devices]
+    deadline = time.monotonic() + 90
+    while not all(device.keepalives >= one + 2 for device, one in zip(devices, before, strict=True)):
+        assert time.monotonic() < deadline, [device.keepalives for device in devices]
+        assert pair.hers.ask("dozes")
+        assert pair.his.ask("dozes")
+        time.sleep(0.1)
+    assert {*pair.hers.seen.kinds(), *pair.his.seen.kinds()} == {"connected"}
+    pair.stop()
+
+
 def refused(subject: Subject, chat: str) -> NotSent:
     with pytest.raises(NotSent) as error:
         subject.send(chat, Text("never"))

@@ -158,6 +158,7 @@ class NeonizeClient(Talk):
             if not self._running() or self._probing:
                 return False
             self._probing = True
+        self._rouse()
         answered: list[bool] = []
         done = threading.Event()
 
@@ -179,6 +180,7 @@ class NeonizeClient(Talk):
         """Unlink this device at WhatsApp and delete its keys. Raises WhatsAppError when not confirmed; up to 75 s."""
         if not self._running():
             raise WhatsAppError("The session is not connected; connect it first, then log out.")
+        self._rouse()
         error = self._library.logout(self._call.uuid)
         if error:
             _log.warning("logout refused: %s", error)
@@ -266,6 +268,9 @@ class NeonizeClient(Talk):
     @property
     def _uuid(self) -> bytes:
         return self._call.uuid
+
+    def _rouse(self) -> None:
+        self._route.rouse()
 
     def _running(self) -> bool:
         return self._connected and not self._stopped and not self._ended

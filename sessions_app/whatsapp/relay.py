@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
+from sessions_app.whatsapp.doze import Doze
 from sessions_app.whatsapp.tunnel import Inbound, Outbound
 from sessions_app.whatsapp.upstream import DIAL_TIMEOUT, DialError, dial
 
@@ -76,6 +77,11 @@ class Route:
         self._aborted = True
         self._relay.soon(self._abort, True)
 
+    def rouse(self) -> None:
+        """Have what the client is about to say passed on at once, should its connection doze."""
+        if (inbound := self._dozing()) is not None:
+            self._relay.soon(inbound.rouse)
+
     def silent_for(self) -> float:
         """Return the seconds since the last byte from WhatsApp (or since the route was opened)."""
         return max(0.0, time.monotonic() - self._last_received)
@@ -124,6 +130,8 @@ class Route:
             inbound.refuse(403)
             return
         self.on_connect()
+        if (earlier := self._dozing()) is not None:
+            earlier.rouse()  # it may have ended, which has to be passed on before the client logs in again
         self._tunnels.add(inbound)
         self._remember(asyncio.get_running_loop().create_task(self._serve(inbound, host, port)))
 
@@ -134,10 +142,16 @@ class Route:
             inbound.refuse(502)
             return
         self._tunnels.add(outbound)
-        telling = None
+        telling = doze = None
         if host == WHATSAPP_HOST:
-            self.connection, self.joined_at, telling = outbound, time.monotonic(), self.telling
-        inbound.join(outbound, self._tunnels.discard, telling)
+            self.connection, self.joined_at = outbound, time.monotonic()
+            telling, doze = self.telling, self._relay.doze
+        inbound.join(outbound, self._tunnels.discard, telling, doze)
+
+    def _dozing(self) -> Inbound | None:
+        """Return the client's end of its connection to WhatsApp if that dozes."""
+        inbound = self.connection.peer if self.connection is not None else None
+        return inbound if isinstance(inbound, Inbound) and inbound.dozes else None
 
     def _take_opened(self, host: str, port: int) -> Outbound | None:
         if self._opened is None or (host, port) != (WHATSAPP_HOST, 443):
@@ -168,6 +182,7 @@ class Relay:
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
         self._routes: dict[str, Route] = {}
+        self.doze: Doze | None = None
         self.port = 0
 
     def open(self, proxy: str = "") -> Route:
@@ -241,6 +256,7 @@ class Relay:
 
     def _serve(self, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
         asyncio.set_event_loop(loop)
+        self.doze = Doze(loop)
         try:
             serving = loop.create_server(lambda: Inbound(self._requested), "127.0.0.1", 0, backlog=512)
             self._server = loop.run_until_complete(serving)
@@ -255,6 +271,7 @@ class Relay:
         for task in tasks:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.doze.close()
         loop.close()
 
     def _requested(self, inbound: Inbound, host: str, port: int, authorization: str) -> None:

@@ -52,6 +52,10 @@ class Talk(ABC):
     def _running(self) -> bool:
         """Return whether the client may be asked anything now."""
 
+    @abstractmethod
+    def _rouse(self) -> None:
+        """Have what the client is about to say passed on at once."""
+
     def send(self, chat: str, content: Content) -> Sent:
         """Send one message; see client.Client."""
         to = self._jid(chat)
@@ -117,6 +121,7 @@ class Talk(ABC):
 
     def _begin(self) -> bool:
         """Return whether a call may be made now: the gate keeps a stop away while it begins."""
+        self._rouse()
         self._library.gate.call_begins()
         return self._running()
 

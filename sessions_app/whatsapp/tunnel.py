@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 
+from sessions_app.whatsapp.doze import Doze
 from sessions_app.whatsapp.records import Records
 
 _HEAD_LIMIT = 8192
@@ -109,6 +110,8 @@ class Outbound(End):
             self.abort()
             return
         self.received_at = time.monotonic()
+        if isinstance(self.peer, Inbound):
+            self.peer.hears(len(data))
         now = self._records.before_goodbye(data)
         if self._held is not None:
             self._held += data
@@ -161,6 +164,8 @@ class Inbound(End):
         self._unsaid: deque[tuple[float, bytes]] = deque()  # when it came, and what
         self._waiting = 0  # bytes of it
         self._due = self._punctual_since = 0.0  # when the timer is, and since when it was never late
+        self._doze: Doze | None = None
+        self._said_at = 0.0  # time.monotonic
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the other side a few seconds to send its request."""
@@ -193,18 +198,62 @@ class Inbound(End):
             return
         self._requested(self, host, port, authorization)
 
-    def join(self, outbound: Outbound, gone: Gone, telling: Callable[[], bool] | None = None) -> None:
-        """Answer the CONNECT and forward from now on, but nothing while the library is `telling` us something."""
+    def join(self, outbound: Outbound, gone: Gone, telling: Callable[[], bool] | None = None,
+             doze: Doze | None = None) -> None:  # fmt: skip
+        """Answer the CONNECT and forward from now on, but nothing while the library is `telling` us something.
+
+        With `doze` the connection dozes whenever it rests.
+        """
         if self.transport is None or self.transport.is_closing():
             outbound.abort()
             return
         self._gone, self._telling = gone, telling
         self.peer, outbound.peer = outbound, self
         self.transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n" + outbound.take_early())
-        if outbound.usable():
-            self.transport.resume_reading()
-        else:
+        if not outbound.usable():
             self.transport.close()
+            return
+        self.transport.resume_reading()
+        if doze is not None:
+            self._doze, self._said_at = doze, time.monotonic()
+            doze.add(self)
+
+    @property
+    def dozes(self) -> bool:
+        """Return whether this connection dozes. From any thread."""
+        return self._doze is not None and self in self._doze
+
+    def rouse(self) -> None:
+        """Serve this connection at once, should it doze: something is about to be said."""
+        if self._doze is not None:
+            self._doze.rouse(self)
+
+    def hears(self, size: int) -> None:
+        """Note that so many bytes came from WhatsApp."""
+        if self._doze is not None and self.dozes:
+            self._doze.heard(self, size)
+
+    # -- for Doze
+
+    def quiet_since(self) -> float:
+        """Return since when (time.monotonic) neither side has said anything."""
+        assert isinstance(self.peer, Outbound)
+        return time.monotonic() if self._unsaid else max(self._said_at, self.peer.received_at)
+
+    def descriptor(self) -> int:
+        """Return the socket's file descriptor."""
+        assert self.transport is not None
+        return int(self.transport.get_extra_info("socket").fileno())
+
+    def read(self, on: bool) -> None:
+        """Read what the library says, or leave it."""
+        if self.peer is not None:
+            _read(self, on and not self.peer._full)
+
+    def read_answers(self, on: bool) -> None:
+        """Read what WhatsApp says, or leave it."""
+        if self.peer is not None:
+            _read(self.peer, on and not self._full)
 
     def refuse(self, status: int) -> None:
         """Answer with an HTTP error and close."""
@@ -218,12 +267,17 @@ class Inbound(End):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock too, and close the other end once everything is said."""
         self._stop_deadline()
+        if self._doze is not None:
+            self._doze.discard(self)
         self.transport = None
         if not self._unsaid:
             super().connection_lost(exc)
 
     def _say(self, data: bytes) -> None:
         now = time.monotonic()
+        silent, self._said_at = now - self._said_at, now
+        if self._doze is not None and self.dozes:
+            self._doze.said(self, len(data), silent)
         nothing_left = isinstance(self.peer, Outbound) and self.peer.received_at < now - _NOTHING_LEFT
         if not self._unsaid and (self._telling is None or nothing_left):
             super().data_received(data)
@@ -277,6 +331,14 @@ def _parse(head: bytes) -> tuple[str, int, str]:
         raise ValueError(request)
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return host.strip("[]"), int(port), headers.get("proxy-authorization", "")
+
+
+def _read(end: End, on: bool) -> None:
+    if end.transport is not None and not end.transport.is_closing():
+        if on:
+            end.transport.resume_reading()
+        else:
+            end.transport.pause_reading()
 
 
 def _keep_alive(sock: socket.socket) -> None:

@@ -41,6 +41,7 @@ class Device:
     messages: list[Message] = field(default_factory=list)  # it sent these; one sent twice is here twice
     delivered: Counter[str] = field(default_factory=Counter)  # messages handed to it, by id
     chat_states: list[str] = field(default_factory=list)  # it showed these: composing, paused
+    keepalives: int = 0  # it asked so often whether the server is there
     confirmed: Counter[str] = field(default_factory=Counter)  # messages it confirmed, by id
     prekeys: list[tuple[bytes, bytes]] = field(default_factory=list)  # id, public key
     registration: bytes = b""

@@ -19,7 +19,9 @@ def answer(server: Server, device: Device, query: Node) -> list[Node]:
     if query["type"] in ("result", "error"):
         return []
     space, children = query["xmlns"], []
-    if space == "encrypt":
+    if space == "w:p":
+        device.keepalives += 1
+    elif space == "encrypt":
         children = _encrypt(server, device, query)
     elif space == "usync":
         children = _usync(server, query)
