@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import phonenumbers
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -30,6 +32,7 @@ def normalise(text: str) -> str:
     )
 
 
+@lru_cache(4096)
 def display(digits: str) -> str:
     """Return a stored number as people write it, "6281200000001" as "+62 812-0000-0001"; as it is if unreadable."""
     if not digits:
