@@ -4,8 +4,9 @@ Memory is the median of what was held from when all were connected to the last r
 `memory_least_mb` the least), sampled every 5 s: Node.js holds up to ten times as much before it collects as after, and
 collects when it likes, so the median may be either. CPU is a share of one core: right after all are connected
 (`idle_cpu`), once they have rested (`idle_cpu_later`), and in the minute after all are back (`settling_cpu`). Baileys
-sends the keepalives of all its sessions at once every 30 s, so the windows are whole minutes. Messages per second are those WhatsApp acknowledged, ten accounts writing at once. Ours go through the HTTP API and are
-on disk before they are accepted; Baileys gets them all at once into its process, which keeps none.
+sends the keepalives of all its sessions at once every 30 s, so the windows are whole minutes. Messages per second are
+those WhatsApp acknowledged, ten accounts writing at once. Ours go through the HTTP API and are on disk before they are
+accepted; Baileys gets them all at once into its process, which keeps none.
 """
 
 from __future__ import annotations
