@@ -38,7 +38,8 @@ class Doze:
         self._selector = selectors.DefaultSelector()
         self._awake: set[Inbound] = set()
         self._asleep: dict[Inbound, int] = {}  # and their file descriptors
-        self._asked: set[Inbound] = set()  # asleep, have said that they live, and are to hear the answer
+        self._asked: set[Inbound] = set()  # asleep, have said that they live, and have not heard the answer
+        self._held: list[Inbound] = []  # whose answers are read at the next look
         self._sweeping = self._looking = self._listening = False
 
     def __contains__(self, inbound: Inbound) -> bool:
@@ -70,6 +71,7 @@ class Doze:
             self.rouse(inbound)
             return
         self._asked.add(inbound)
+        self._held.append(inbound)
         inbound.read_answers(False)
 
     def heard(self, inbound: Inbound, size: int) -> None:
@@ -119,13 +121,13 @@ class Doze:
     def _look(self) -> None:
         """Pass on what those that doze said, and the answers to what they said before."""
         self._looking = False
-        asked = [*self._asked]
-        for inbound in asked:
+        held, self._held = self._held, []
+        for inbound in held:
             inbound.read_answers(True)
         spoke = self._selector.select(0)
         for key, _events in spoke:
             self._take(key.data, key.fd)
-        if asked or spoke:
+        if held or spoke:
             self._look_later()
         else:
             self._listen()

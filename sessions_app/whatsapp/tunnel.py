@@ -230,7 +230,7 @@ class Inbound(End):
 
     def hears(self, size: int) -> None:
         """Note that so many bytes came from WhatsApp."""
-        if self._doze is not None and self.dozes:
+        if self._doze is not None and self in self._doze:
             self._doze.heard(self, size)
 
     # -- for Doze
@@ -276,7 +276,7 @@ class Inbound(End):
     def _say(self, data: bytes) -> None:
         now = time.monotonic()
         silent, self._said_at = now - self._said_at, now
-        if self._doze is not None and self.dozes:
+        if self._doze is not None and self in self._doze:
             self._doze.said(self, len(data), silent)
         nothing_left = isinstance(self.peer, Outbound) and self.peer.received_at < now - _NOTHING_LEFT
         if not self._unsaid and (self._telling is None or nothing_left):
