@@ -11,7 +11,7 @@ import pytest
 from sessions_app.whatsapp import doze
 from sessions_app.whatsapp.relay import Relay, Route
 from sessions_app.whatsapp.tunnel import Inbound
-from tests.test_relay import Echo, connect, receive, until
+from tests.test_relay import Echo, close_sockets, connect, receive, until
 
 #: Seconds until the next look in tests of what must not wait for it: whoever waits has failed.
 NEVER = 1000.0
@@ -48,6 +48,7 @@ class Line:
 def relay() -> Iterator[Relay]:
     relay = Relay()
     yield relay
+    close_sockets()
     relay.close()
 
 

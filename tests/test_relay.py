@@ -79,6 +79,11 @@ _opened: list[socket.socket] = []
 @pytest.fixture(autouse=True)
 def _close_sockets() -> Iterator[None]:
     yield
+    close_sockets()
+
+
+def close_sockets() -> None:
+    """Close what `connect` opened."""
     while _opened:
         _opened.pop().close()
 
