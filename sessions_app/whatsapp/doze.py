@@ -125,12 +125,12 @@ class Doze:
         for inbound in held:
             inbound.read_answers(True)
         spoke = self._selector.select(0)
-        for key, _events in spoke:
-            self._take(key.data, key.fd)
         if held or spoke:
             self._look_later()
         else:
             self._listen()
+        for key, _events in spoke:  # last: whatever fails here, there is a next look
+            self._take(key.data, key.fd)
 
     def _take(self, inbound: Inbound, descriptor: int) -> None:
         """Have a connection say what it has to say: read here, as the event loop does not look at it now."""
