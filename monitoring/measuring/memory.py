@@ -51,8 +51,11 @@ def processes() -> list[Process]:
     ours: list[tuple[str, psutil.Process]] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or is not ours to look into
+            command = process.cmdline()
+            if not command:  # a thread of the kernel: most of what a large machine lists
+                continue
             children[process.ppid()].append(process)
-            if name := _ours(process):
+            if (name := _program(command)) and _ours(process):
                 ours.append((name, process))
     for name, process in ours:
         family = [process]
@@ -65,18 +68,15 @@ def processes() -> list[Process]:
     return sorted(found.values(), key=lambda process: -process.rss)
 
 
-def _ours(process: psutil.Process) -> str:
-    """Return what a process is to this installation, or ""."""
-    if process.uids().real != os.getuid():
-        return ""
-    name = _program(process.cmdline())
-    if not name or Path(process.cwd()) != Path(settings.BASE_DIR):
-        return ""
+def _ours(process: psutil.Process) -> bool:
+    """Return whether a process that runs a program of ours is of this installation."""
+    if process.uids().real != os.getuid() or Path(process.cwd()) != Path(settings.BASE_DIR):
+        return False
     # Another installation may run from the same folder, with a VAR_DIR of its own.
     folder = process.environ().get("VAR_DIR")
-    return name if folder is None or Path(folder).resolve() == settings.VAR_DIR else ""
+    return folder is None or Path(folder).resolve() == settings.VAR_DIR
 
 
 def _program(command: list[str]) -> str:
-    words = {Path(word).name for word in command}
+    words = {os.path.basename(word) for word in command}
     return next((name for word, name in _PROGRAMS.items() if word in words), "")
