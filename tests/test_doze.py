@@ -101,6 +101,42 @@ def test_keepalives_and_answers_wait_for_the_next_look(never: None, relay: Relay
     assert line.dozes
 
 
+def test_a_message_behind_the_answer_does_not_wait(never: None, relay: Relay, echo: Echo) -> None:
+    line = asked(relay, echo)
+    line.whatsapp.sendall(ANSWER)
+    assert nothing(line.library)
+    line.whatsapp.sendall(b"m" * 200)
+    assert receive(line.library) == ANSWER + b"m" * 200
+    assert not line.dozes
+    line.whatsapp.sendall(b"short")
+    assert receive(line.library) == b"short"
+
+
+def test_the_end_behind_the_answer_does_not_wait(never: None, relay: Relay, echo: Echo) -> None:
+    line = asked(relay, echo)
+    line.whatsapp.sendall(ANSWER)
+    line.whatsapp.close()
+    assert receive(line.library) == ANSWER
+    assert receive(line.library) == b""
+
+
+def test_an_answer_later_than_the_next_look_does_not_wait(never: None, relay: Relay, echo: Echo) -> None:
+    line = asked(relay, echo)
+    line.look()
+    line.whatsapp.sendall(ANSWER)
+    assert receive(line.library) == ANSWER
+    assert line.dozes
+
+
+def asked(relay: Relay, echo: Echo) -> Line:
+    """Return a dozing connection that has sent its keepalive and waits for the answer."""
+    line = Line(relay, echo).asleep()
+    line.library.sendall(KEEPALIVE)
+    line.look()
+    assert receive(line.whatsapp) == KEEPALIVE
+    return line
+
+
 def nothing(sock: socket.socket) -> bool:
     """Return whether nothing arrives for a moment."""
     sock.settimeout(0.3)
@@ -156,10 +192,7 @@ def test_what_the_host_asks_for_is_passed_on_at_once(never: None, relay: Relay, 
 
 
 def test_a_connection_waiting_for_its_answer_is_roused_too(never: None, relay: Relay, echo: Echo) -> None:
-    line = Line(relay, echo).asleep()
-    line.library.sendall(KEEPALIVE)
-    line.look()
-    assert receive(line.whatsapp) == KEEPALIVE
+    line = asked(relay, echo)
     line.route.rouse()
     line.whatsapp.sendall(ANSWER)
     assert receive(line.library) == ANSWER

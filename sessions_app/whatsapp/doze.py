@@ -1,9 +1,10 @@
-"""Connections at rest doze: what their keepalives say, and what is answered, is passed on twice a second, all together.
+"""Connections at rest doze: what their keepalives say, and what is answered, is passed on once a second, all together.
 
 Every connection says that it lives once in 20 to 30 s. With hundreds of them somebody does so every few hundredths of
 a second, and waking up for each, here and again in the library, takes more processor time than all else a host at rest
-does. Only that waits: anything longer than a keepalive, anything of WhatsApp's but the answer, a second word within
-seconds and whatever the host is about to ask for (`rouse`) wake the connection, and it is served at once again.
+does. Only that waits: anything longer than a keepalive, anything of WhatsApp's but the answer or behind it, a second
+word within seconds and whatever the host is about to ask for (`rouse`) wake the connection, and it is served at once
+again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _FEW = 20
 #: Seconds of silence on both sides after which a connection dozes.
 _AFTER = 10.0
 #: Seconds between two looks at those that doze, while there is something to see.
-_EVERY = 0.5
+_EVERY = 1.0
 #: Bytes of a keepalive or its answer inside TLS, with room to spare.
 _KEEPALIVE = 160
 #: Bytes taken from a connection at once.
@@ -63,7 +64,7 @@ class Doze:
             self.discard(inbound)
             self.add(inbound)
             inbound.read(True)
-            inbound.read_answers(True)
+            inbound.let_wait(0)
 
     def said(self, inbound: Inbound, size: int, silent: float) -> None:
         """A dozing connection said something, after so many seconds of silence."""
@@ -72,7 +73,7 @@ class Doze:
             return
         self._asked.add(inbound)
         self._held.append(inbound)
-        inbound.read_answers(False)
+        inbound.let_wait(_KEEPALIVE)
 
     def heard(self, inbound: Inbound, size: int) -> None:
         """WhatsApp said something to a dozing connection."""
@@ -123,7 +124,7 @@ class Doze:
         self._looking = False
         held, self._held = self._held, []
         for inbound in held:
-            inbound.read_answers(True)
+            inbound.let_wait(0)
         spoke = self._selector.select(0)
         if held or spoke:
             self._look_later()

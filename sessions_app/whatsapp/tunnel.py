@@ -247,13 +247,20 @@ class Inbound(End):
 
     def read(self, on: bool) -> None:
         """Read what the library says, or leave it."""
-        if self.peer is not None:
-            _read(self, on and not self.peer._full)
+        if self.peer is None or self.transport is None or self.transport.is_closing():
+            return
+        if on and not self.peer._full:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
-    def read_answers(self, on: bool) -> None:
-        """Read what WhatsApp says, or leave it."""
-        if self.peer is not None:
-            _read(self.peer, on and not self._full)
+    def let_wait(self, size: int) -> None:
+        """Leave what WhatsApp says unread as long as it is no more than so many bytes; with 0, no more."""
+        if self.peer is not None and self.peer.transport is not None:
+            with contextlib.suppress(OSError):
+                # Linux tells the event loop of fewer bytes than this neither when they come nor later, but as soon as
+                # it is set to 1; of the connection's end always.
+                self.peer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size + 1)
 
     def refuse(self, status: int) -> None:
         """Answer with an HTTP error and close."""
@@ -331,14 +338,6 @@ def _parse(head: bytes) -> tuple[str, int, str]:
         raise ValueError(request)
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return host.strip("[]"), int(port), headers.get("proxy-authorization", "")
-
-
-def _read(end: End, on: bool) -> None:
-    if end.transport is not None and not end.transport.is_closing():
-        if on:
-            end.transport.resume_reading()
-        else:
-            end.transport.pause_reading()
 
 
 def _keep_alive(sock: socket.socket) -> None:
