@@ -15,7 +15,12 @@ from django.utils import timezone
 
 from accounts.models import Account
 from sessions_app.models import Host, Session
+from sessions_app.whatsapp import postgres_store
+from tests.test_postgres_stores import URL, needs_postgres, sql
+from tests.test_restore_postgres import drop, stores, table
 from waserver.backup import BackupError, account
+
+__all__ = ["stores"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -117,3 +122,72 @@ def test_wrong_files_are_refused(session: Session, tmp_path: Path, settings: Any
     settings.BACKUP_KEY = str(pyrage.x25519.Identity.generate())
     with pytest.raises(BackupError, match="made with another"):
         account.take_in(tmp_path / "out.age")
+
+
+def test_keys_in_a_postgresql_nobody_named_are_not_exported(session: Session, tmp_path: Path, settings: Any) -> None:
+    settings.DEVICE_STORE_URL = ""
+    Session.objects.update(store="postgres:wa_00000000_1_abcdef")
+    with pytest.raises(CommandError, match="DEVICE_STORE_URL is not set"):
+        call_command("backup", "export", "Front office", str(tmp_path / "out.age"))
+    assert not (tmp_path / "out.age").exists()
+
+
+@pytest.fixture
+def in_schema(session: Session, stores: list[str]) -> Session:
+    """The account, with its keys in PostgreSQL."""
+    Session.objects.update(store=stores[0])
+    session.refresh_from_db()
+    return session
+
+
+@needs_postgres
+def test_keys_in_postgresql_arrive_and_those_that_are_there_stay(in_schema: Session, tmp_path: Path) -> None:
+    file, name = tmp_path / "out.age", in_schema.store
+    account.export(in_schema, file)
+    Account.objects.all().delete()
+    drop(name)
+    account.take_in(file)
+    row = Session.objects.get()
+    assert (row.store, row.state, row.paired_at) == (name, "stopped", in_schema.paired_at)
+    assert sql(f"SELECT jid, noise FROM {table(name, 'device')}") == [(name, b"\x00\xff")]
+
+    Account.objects.all().delete()
+    sql(f"UPDATE {table(name, 'device')} SET jid = 'newer'")
+    account.take_in(file)
+    assert Session.objects.get().store == name
+    assert sql(f"SELECT jid FROM {table(name, 'device')}") == [("newer",)]
+
+
+@needs_postgres
+def test_keys_that_are_gone_from_postgresql_are_told(in_schema: Session, tmp_path: Path) -> None:
+    drop(in_schema.store)
+    with pytest.raises(BackupError, match="no keys to export"):
+        account.export(in_schema, tmp_path / "out.age")
+    assert not (tmp_path / "out.age").exists()
+
+
+@needs_postgres
+def test_keys_in_postgresql_serve_one_account(in_schema: Session, tmp_path: Path) -> None:
+    account.export(in_schema, tmp_path / "out.age")
+    Account.objects.update(label="Renamed", phone="6281200000009")
+    with pytest.raises(BackupError, match="one set of keys serves one account"):
+        account.take_in(tmp_path / "out.age")
+    assert Account.objects.count() == 1
+
+
+@needs_postgres
+def test_of_a_refused_import_nothing_is_left_in_postgresql(
+    in_schema: Session, tmp_path: Path, settings: Any
+) -> None:
+    file, address = tmp_path / "out.age", postgres_store.address(URL, in_schema.store)
+    account.export(in_schema, file)
+    drop(in_schema.store)
+    Session.objects.update(store="")
+    with pytest.raises(BackupError, match="already exists"):
+        account.take_in(file)
+    assert not postgres_store.exists(address)
+    settings.DEVICE_STORE_URL = ""
+    Account.objects.all().delete()
+    with pytest.raises(BackupError, match="set DEVICE_STORE_URL"):
+        account.take_in(file)
+    assert not Account.objects.exists()

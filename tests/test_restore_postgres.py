@@ -166,3 +166,28 @@ def test_backed_up_while_connected_and_lost_all_connect_without_a_scan(
     assert [sim.device(n).accepted_logins for n in numbers] == [one + 1 for one in logins]
     assert [sim.most_live(n) for n in numbers] == [1, 1]
     shutil.rmtree(var, ignore_errors=True)
+
+
+@pytest.mark.real
+def test_an_exported_account_connects_where_it_was_taken_in_without_a_scan(
+    in_postgres: Installation, sim: Wasim, another_database: Database
+) -> None:
+    number, file, var = "4915610000013", in_postgres.folder / "out.age", in_postgres.folder / "second"
+    in_postgres.environment["BACKUP_KEY"] = KEY
+    host = in_postgres.start_host()
+    row = pair(in_postgres, sim, "Front office", number)
+    host.stop()
+    done = in_postgres.manage("backup", "export", "Front office", str(file))
+    assert "with its keys" in done.stdout, done.stderr
+    drop(row.store)
+
+    place = Place(var, in_postgres.folder / "backups")
+    in_postgres.environment |= {"VAR_DIR": str(var), "DATABASE_URL": another_database.url}
+    place.environment = in_postgres.environment
+    place.manage("migrate")
+    assert "Front office was imported" in place.manage("backup", "import", str(file), "--start")
+    logins = sim.device(number).accepted_logins
+    in_postgres.start_host()
+    wait_for(lambda: sim.device(number).live_sockets == 1, 60, in_postgres.log("host-1"))
+    assert (sim.device(number).accepted_logins, sim.most_live(number)) == (logins + 1, 1)
+    shutil.rmtree(var, ignore_errors=True)

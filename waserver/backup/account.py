@@ -20,7 +20,7 @@ from accounts.models import Account, Desired
 from sessions_app.models import Session
 from sessions_app.states import State
 from sessions_app.whatsapp import device_store
-from waserver.backup import archive, database, key, stores
+from waserver.backup import archive, database, key, schemas, stores
 from waserver.backup.archive import Manifest
 from waserver.backup.errors import BackupError
 from waserver.backup.lock import workplace
@@ -53,16 +53,7 @@ def export(session: Session, file: Path) -> Manifest:
             (folder / _ROW).write_text(json.dumps(row))
             kept = {}
             if session.store:
-                if not device_store.is_file(session.store):
-                    text = _("The keys of %(account)s are in PostgreSQL, from where none are exported: pair it again "
-                             "at the other installation.")  # fmt: skip
-                    raise BackupError(text % {"account": account})
-                if not device_store.exists(session.store_path):
-                    text = _("The device store of %(account)s is not there, so there are no keys to export.")
-                    raise BackupError(text % {"account": account})
-                (folder / stores.FOLDER).mkdir()
-                kept[session.store] = f"{stores.FOLDER}/keys.sqlite3"
-                database.copy_sqlite(Path(session.store_path), folder / kept[session.store])
+                kept[session.store] = _copy_keys(session, folder)
             manifest = Manifest(
                 kind="account", created_at=timezone.now().isoformat(), machine=platform.node(), reason=account.label,
                 engine=database.engine(), migrations=applied_migrations(), stores=kept,
@@ -78,6 +69,21 @@ def export(session: Session, file: Path) -> Manifest:
     return manifest
 
 
+def _copy_keys(session: Session, folder: Path) -> str:
+    """Copy the keys into the folder; return the member they are in."""
+    in_file = device_store.is_file(session.store)
+    if not (device_store.exists(session.store_path) if in_file else session.store in schemas.there()):
+        text = _("The device store of %(account)s is not there, so there are no keys to export.")
+        raise BackupError(text % {"account": session.account})
+    if not in_file:
+        schemas.dump(folder / schemas.MEMBER, [session.store])
+        return schemas.MEMBER
+    (folder / stores.FOLDER).mkdir()
+    member = f"{stores.FOLDER}/keys.sqlite3"
+    database.copy_sqlite(Path(session.store_path), folder / member)
+    return member
+
+
 def take_in(file: Path, start: bool = False) -> Account:
     """Make the account of an export, offline unless `start`. Raises BackupError; then nothing was changed.
 
@@ -87,36 +93,44 @@ def take_in(file: Path, start: bool = False) -> Account:
         with workplace() as folder, file.open("rb") as source:
             manifest = archive.read(source, key.load(), folder / "new", _acceptable)
             row = json.loads((folder / "new" / _ROW).read_text())
-            return _make(row, [folder / "new" / member for member in manifest.stores.values()], start)
+            if schemas.MEMBER not in manifest.stores.values():
+                return _make(row, [folder / "new" / member for member in manifest.stores.values()], start)
+            (name,) = manifest.stores
+            if Session.objects.filter(store=name).exists():
+                raise BackupError(_("An account here has these keys: one set of keys serves one account."))
+            # Keys that are there stay: they are those that were exported, or newer.
+            with schemas.restored(folder / "new" / schemas.MEMBER, schemas.missing([name])):
+                return _make(row, [], start, name)
     except FileNotFoundError as error:
         raise BackupError(_("There is no file %(file)s.") % {"file": error.filename}) from None
     except OSError as error:
         raise BackupError(_("The account could not be imported: %(error)s") % {"error": told(error)}) from None
 
 
-def _make(row: dict[str, Any], keys: list[Path], start: bool) -> Account:
+def _make(row: dict[str, Any], keys: list[Path], start: bool, store: str = "") -> Account:
+    """Make the account, with keys in a file that are to be put in their place, or with a store that is there."""
     account = Account(**{name: row.get(name) for name in _OF_ACCOUNT}, desired=Desired.OFFLINE)
     try:
         account.full_clean()
     except ValidationError as error:
         text = _("%(account)s cannot be imported: %(error)s")
         raise BackupError(text % {"account": row.get("label"), "error": " ".join(error.messages)}) from None
-    store = f"import-{uuid.uuid4().hex[:12]}.sqlite3" if keys else ""
-    placed: Path = settings.DEVICES_DIR / store
+    placed: Path = settings.DEVICES_DIR / f"import-{uuid.uuid4().hex[:12]}.sqlite3"
+    store = placed.name if keys else store
     try:
         with transaction.atomic():
             account.save()
             session = Session.objects.select_for_update().get(account=account)
             values: dict[str, Any] = {name: row.get(name) or "" for name in _OF_SESSION}
-            if keys:
+            if store:
                 values |= {"state": State.STOPPED, "store": store, "paired_at": parse_datetime(row["paired_at"] or "")}
+            if keys:
                 keys[0].rename(placed)
             Session.objects.filter(pk=session.pk).update(**values)
     except BaseException:
-        if keys:
-            placed.unlink(missing_ok=True)
+        placed.unlink(missing_ok=True)
         raise
-    if start and keys:
+    if start and store:
         Session.objects.get(account=account).request_start("manage.py backup import")
     return account
 

@@ -19,6 +19,16 @@ from waserver.backup.errors import BackupError
 MEMBER = "devices.pgdump"
 
 
+def there() -> set[str]:
+    """Return the names of the stores the server has. Raises BackupError."""
+    if not settings.DEVICE_STORE_URL:
+        raise BackupError(_("DEVICE_STORE_URL is not set; set it to the PostgreSQL that has the device keys."))
+    try:
+        return set(postgres_store.names(settings.DEVICE_STORE_URL))
+    except WhatsAppError as error:
+        raise BackupError(str(error)) from None
+
+
 def dump(file: Path, names: Sequence[str]) -> None:
     """Write the stores of these names, from one transaction. Raises BackupError."""
     _run("pg_dump", file.parent, ["--format=custom", "--no-owner", "--no-privileges", f"--file={file}", *_of(names)])
@@ -36,10 +46,7 @@ def missing(names: Sequence[str]) -> list[str]:
         text = _("The backup holds the keys of %(count)d accounts from PostgreSQL: set DEVICE_STORE_URL to where they "
                  "are to be restored.")  # fmt: skip
         raise BackupError(text % {"count": len(names)})
-    try:
-        postgres_store.names(settings.DEVICE_STORE_URL)  # what follows answers True when nobody answers
-    except WhatsAppError as error:
-        raise BackupError(str(error)) from None
+    there()  # what follows answers True when nobody answers
     return [name for name in names if not postgres_store.holds_device(_address(name))]
 
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
-from django.utils.translation import gettext as _
 
 from sessions_app.models import Session
-from sessions_app.whatsapp import device_store, postgres_store
-from sessions_app.whatsapp.client import WhatsAppError
+from sessions_app.whatsapp import device_store
 from waserver.backup import schemas
 from waserver.backup.database import copy_sqlite
 from waserver.backup.errors import BackupError
@@ -64,15 +62,13 @@ def _dump_schemas(folder: Path, named: list[str], copied: Copied) -> None:
     if not named:
         return
     try:
-        if not settings.DEVICE_STORE_URL:
-            raise BackupError(_("DEVICE_STORE_URL is not set."))
-        there = postgres_store.names(settings.DEVICE_STORE_URL)
+        there = schemas.there()
         copied.missing += [name for name in named if name not in there]
         if found := [name for name in named if name in there]:
             schemas.dump(folder / schemas.MEMBER, found)
             copied.members.append(schemas.MEMBER)
             copied.stores |= dict.fromkeys(found, schemas.MEMBER)
-    except (BackupError, WhatsAppError) as error:
+    except BackupError as error:
         (folder / schemas.MEMBER).unlink(missing_ok=True)
         copied.elsewhere, copied.because = len(named), str(error)
 
