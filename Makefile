@@ -37,8 +37,9 @@ $(VENV)/services.stamp: requirements-mysql.txt requirements-postgres.txt | $(VEN
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-mysql.txt -r requirements-postgres.txt
 	@touch $@
 
+# Two at a time: they wait for minutes, and some load the machine.
 test-slow: dev
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m slow -n 2 --dist loadfile
 
 e2e: dev
 	$(PY) -m pytest -s -m browser $(or $(TESTS),tests)
