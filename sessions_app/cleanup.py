@@ -116,13 +116,17 @@ def quarantine_schemas(now: datetime) -> int:
     """Do the same for device stores in PostgreSQL: their schemas are renamed."""
     if not settings.DEVICE_STORE_URL:
         return 0
-    stores, moved = postgres_store.names(settings.DEVICE_STORE_URL), 0
-    used = {name for row in Session.objects.values_list("store", "pairing_store") for name in row}
-    for name, made in stores.items():
-        if name not in used and now - datetime.fromtimestamp(made, UTC) > STORE_PATIENCE:
-            _log.info("No session refers to the device store %s: it goes into quarantine", name)
-            postgres_store.quarantine(settings.DEVICE_STORE_URL, name, now.timestamp())
-            moved += 1
+    with postgres_store.settled(settings.DEVICE_STORE_URL) as settled:
+        if not settled:
+            _log.info("Device stores are being restored: those no session refers to are left for the next time")
+            return 0
+        stores, moved = postgres_store.names(settings.DEVICE_STORE_URL), 0
+        used = {name for row in Session.objects.values_list("store", "pairing_store") for name in row}
+        for name, made in stores.items():
+            if name not in used and now - datetime.fromtimestamp(made, UTC) > STORE_PATIENCE:
+                _log.info("No session refers to the device store %s: it goes into quarantine", name)
+                postgres_store.quarantine(settings.DEVICE_STORE_URL, name, now.timestamp())
+                moved += 1
     return moved
 
 

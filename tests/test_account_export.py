@@ -188,6 +188,6 @@ def test_of_a_refused_import_nothing_is_left_in_postgresql(
     assert not postgres_store.exists(address)
     settings.DEVICE_STORE_URL = ""
     Account.objects.all().delete()
-    with pytest.raises(BackupError, match="set DEVICE_STORE_URL"):
+    with pytest.raises(BackupError, match="The keys of this account are for PostgreSQL: set DEVICE_STORE_URL"):
         account.take_in(file)
     assert not Account.objects.exists()

@@ -6,12 +6,15 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from accounts.models import Account
+from sessions_app import cleanup
 from sessions_app.models import Session
 from sessions_app.whatsapp import postgres_store
 from tests.database import Database
@@ -100,6 +103,35 @@ def test_what_a_failed_restore_had_begun_is_taken_back(stores: list[str], tmp_pa
         pass
     assert not postgres_store.exists(postgres_store.address(URL, gone))
     assert postgres_store.holds_device(postgres_store.address(URL, there))
+
+
+@pytest.mark.django_db
+def test_keys_that_are_restored_before_their_rows_are_not_put_away(
+    stores: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, later = postgres_store.names, timezone.now() + timedelta(hours=2)
+    monkeypatch.setattr(postgres_store, "names", lambda url: {name: at for name, at in names(url).items()
+                                                              if name in stores})  # fmt: skip
+    file = tmp_path / "devices.pgdump"
+    schemas.dump(file, stores)
+    drop(stores[0])
+    with schemas.restored(file, stores), schemas.restored(file, stores):  # two at once do not wait for one another
+        assert cleanup.quarantine_schemas(later) == 0
+        assert schemas.missing(stores) == []
+    wait_for(lambda: cleanup.quarantine_schemas(later) == 2, 10)
+    assert schemas.missing(stores) == stores
+    for name in stores:
+        sql(f'DROP SCHEMA "old_{int(later.timestamp()):08x}_{name.removeprefix(postgres_store.PREFIX)}" CASCADE')
+
+
+def test_a_restore_stands_when_postgresql_goes_away_at_its_end(stores: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "devices.pgdump"
+    schemas.dump(file, stores)
+    drop(stores[0])
+    with schemas.restored(file, stores):
+        held = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+        assert (True,) in sql(held)
+    assert schemas.missing(stores) == []
 
 
 def test_what_cannot_be_told_or_done_is_one_sentence(stores: list[str], tmp_path: Path, settings: Any,

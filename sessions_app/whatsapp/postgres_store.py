@@ -35,6 +35,8 @@ _OLD = re.compile(r"old_([0-9a-f]{8})_wa_\w+")
 #: Parameters of the library's driver that the one of Python does not know.
 _FOR_LIBRARY = ("search_path", "idle_session_timeout")
 _PATIENCE = 5
+#: The advisory lock of `kept`: "waserver", as a number of 64 bits.
+_KEPT = int.from_bytes(b"waserver")
 #: See device_store.safeguard.
 _HOLD_COUNTERS = """
 BEGIN;
@@ -225,6 +227,25 @@ def delete(store: str) -> None:
 def names(url: str) -> dict[str, float]:
     """Return the stores there are, and when each was made (seconds since 1970). Raises WhatsAppError."""
     return {f"{PREFIX}{schema}": int(match[1], 16) for schema in _schemas(url) if (match := _STORE.fullmatch(schema))}
+
+
+@contextlib.contextmanager
+def kept(url: str) -> Iterator[None]:
+    """Have nobody put a store away: it is there before the row that refers to it. Raises WhatsAppError."""
+    with _connected(url) as database:
+        database.execute("SELECT pg_advisory_lock_shared(%s)", [_KEPT])
+        try:
+            yield
+        finally:
+            database.close()  # what was done under it stands, whether or not the server still answers
+
+
+@contextlib.contextmanager
+def settled(url: str) -> Iterator[bool]:
+    """Tell whether a store without a row may be put away now; while the context lasts nobody brings one."""
+    with _connected(url) as database:
+        row = database.execute("SELECT pg_try_advisory_lock(%s)", [_KEPT]).fetchone()
+        yield row == (True,)
 
 
 def quarantine(url: str, name: str, now: float) -> None:

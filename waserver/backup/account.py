@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import re
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,43 +95,53 @@ def take_in(file: Path, start: bool = False) -> Account:
         with workplace() as folder, file.open("rb") as source:
             manifest = archive.read(source, key.load(), folder / "new", _acceptable)
             row = json.loads((folder / "new" / _ROW).read_text())
-            if schemas.MEMBER not in manifest.stores.values():
-                return _make(row, [folder / "new" / member for member in manifest.stores.values()], start)
-            (name,) = manifest.stores
-            if Session.objects.filter(store=name).exists():
-                raise BackupError(_("An account here has these keys: one set of keys serves one account."))
-            # Keys that are there stay: they are those that were exported, or newer.
-            with schemas.restored(folder / "new" / schemas.MEMBER, schemas.missing([name])):
-                return _make(row, [], start, name)
+            with _in_place(manifest, folder / "new") as store:
+                return _make(row, store, start)
     except FileNotFoundError as error:
         raise BackupError(_("There is no file %(file)s.") % {"file": error.filename}) from None
     except OSError as error:
         raise BackupError(_("The account could not be imported: %(error)s") % {"error": told(error)}) from None
 
 
-def _make(row: dict[str, Any], keys: list[Path], start: bool, store: str = "") -> Account:
-    """Make the account, with keys in a file that are to be put in their place, or with a store that is there."""
+@contextlib.contextmanager
+def _in_place(manifest: Manifest, folder: Path) -> Iterator[str]:
+    """Have the keys where a session finds them while the account is made, not when that fails; yield their store."""
+    if not manifest.stores:
+        yield ""
+        return
+    ((name, member),) = manifest.stores.items()
+    if member != schemas.MEMBER:
+        placed: Path = settings.DEVICES_DIR / f"import-{uuid.uuid4().hex[:12]}.sqlite3"
+        (folder / member).rename(placed)
+        try:
+            yield placed.name
+        except BaseException:
+            placed.unlink(missing_ok=True)
+            raise
+        return
+    if not settings.DEVICE_STORE_URL:
+        raise BackupError(_("The keys of this account are for PostgreSQL: set DEVICE_STORE_URL to where they are to be "
+                            "put."))  # fmt: skip
+    if Session.objects.filter(store=name).exists():
+        raise BackupError(_("An account here has these keys: one set of keys serves one account."))
+    with schemas.restored(folder / member, [name]):  # keys that are there are those that were exported, or newer
+        yield name
+
+
+def _make(row: dict[str, Any], store: str, start: bool) -> Account:
+    """Make the account, with the keys of a store that is there, or none ("")."""
     account = Account(**{name: row.get(name) for name in _OF_ACCOUNT}, desired=Desired.OFFLINE)
     try:
         account.full_clean()
     except ValidationError as error:
         text = _("%(account)s cannot be imported: %(error)s")
         raise BackupError(text % {"account": row.get("label"), "error": " ".join(error.messages)}) from None
-    placed: Path = settings.DEVICES_DIR / f"import-{uuid.uuid4().hex[:12]}.sqlite3"
-    store = placed.name if keys else store
-    try:
-        with transaction.atomic():
-            account.save()
-            session = Session.objects.select_for_update().get(account=account)
-            values: dict[str, Any] = {name: row.get(name) or "" for name in _OF_SESSION}
-            if store:
-                values |= {"state": State.STOPPED, "store": store, "paired_at": parse_datetime(row["paired_at"] or "")}
-            if keys:
-                keys[0].rename(placed)
-            Session.objects.filter(pk=session.pk).update(**values)
-    except BaseException:
-        placed.unlink(missing_ok=True)
-        raise
+    with transaction.atomic():
+        account.save()
+        values: dict[str, Any] = {name: row.get(name) or "" for name in _OF_SESSION}
+        if store:
+            values |= {"state": State.STOPPED, "store": store, "paired_at": parse_datetime(row["paired_at"] or "")}
+        Session.objects.filter(account=account).update(**values)
     if start and store:
         Session.objects.get(account=account).request_start("manage.py backup import")
     return account

@@ -95,7 +95,7 @@ def restore(name: str = "", *, force: bool = False, dry_run: bool = False) -> Re
                 if dry_run:
                     quarantine = ""
                 else:
-                    with schemas.restored(folder / "new" / schemas.MEMBER, absent):
+                    with schemas.restored(folder / "new" / schemas.MEMBER, in_postgres):
                         quarantine = _put_in_place(folder / "new", place, now)
     except (OSError, sqlite3.Error) as error:
         text = _("The backup could not be restored: %(error)s Nothing was changed.")

@@ -57,21 +57,26 @@ def check(file: Path) -> None:
 
 @contextlib.contextmanager
 def restored(file: Path, names: Sequence[str]) -> Iterator[None]:
-    """Have these stores in the server while the rest of a restore is made; none of them when that fails.
+    """Have these stores in the server while the rest of a restore is made; when that fails, only what was there before.
 
-    For names that are `missing`. Raises BackupError.
+    One whose keys are there stays as it is: see `missing`. Raises BackupError.
     """
+    if not names:
+        yield
+        return
     made: list[str] = []
     try:
-        for name in names:
-            # Of a pairing that was never finished, for one.
-            postgres_store.delete(_address(name))
-            made.append(name)
-            postgres_store.create(_address(name), empty=True)
-        if names:
-            _run("pg_restore", file.parent, ["--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error",
-                                             *_of(names), "--dbname=", str(file)])  # fmt: skip
-        yield
+        with postgres_store.kept(settings.DEVICE_STORE_URL):
+            absent = missing(names)
+            for name in absent:
+                # Of a pairing that was never finished, for one.
+                postgres_store.delete(_address(name))
+                made.append(name)
+                postgres_store.create(_address(name), empty=True)
+            if absent:
+                _run("pg_restore", file.parent, ["--no-owner", "--no-privileges", "--single-transaction",
+                                                 "--exit-on-error", *_of(absent), "--dbname=", str(file)])  # fmt: skip
+            yield
     except BaseException as error:
         for name in made:
             postgres_store.delete(_address(name))
