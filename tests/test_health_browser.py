@@ -31,6 +31,11 @@ LIMIT = 35.0
 _FADED = "Promise.allSettled(document.getAnimations().filter(it => it instanceof CSSTransition).map(it => it.finished))"
 
 
+#: Nothing is wider than a phone, no chart wider than its place.
+_FITS = """document.documentElement.scrollWidth <= 390
+    && [...document.querySelectorAll("canvas")].every(chart => chart.clientWidth <= chart.parentElement.clientWidth)"""
+
+
 def shot(page: Page, name: str) -> None:
     """Keep a picture of the page when asked to: light, dark, and as wide as a phone."""
     if folder := os.environ.get("SCREENSHOTS"):
@@ -62,7 +67,7 @@ def faults(page: Page, address: str, pages: dict[str, str]) -> list[str]:
                     found.append(f"{name}{' dark' * dark}: {fault['id']}: {fault['help']}: {where}")
         page.set_viewport_size({"width": 390, "height": 844})
         try:
-            page.wait_for_function("document.documentElement.scrollWidth <= 390", timeout=15_000)  # charts follow late
+            page.wait_for_function(_FITS, timeout=15_000)  # charts follow late
         except PlaywrightTimeout:
             found.append(f"{name}: {page.evaluate('document.documentElement.scrollWidth')} px wide on a phone")
         page.set_viewport_size({"width": 1280, "height": 900})

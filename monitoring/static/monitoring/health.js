@@ -76,12 +76,12 @@
     const language = document.documentElement.lang || undefined;
     const time = (at) => new Date(at).toLocaleString(language, { ...(data.days ? { day: "numeric", month: "short" } : {}), hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     const label = (at) => data.days ? new Date(at).toLocaleDateString(language, { day: "numeric", month: "short" }) : time(at);
-    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
     chart = new Chart(canvas, {
       type: "line",
       data: { datasets: [line(data.words.mean, "mean", dark ? "#a5b4fc" : "#4f46e5", 2), line(data.words.high, "high", dark ? "#6b7280" : "#9ca3af", 1), ...data.lines.map(limit)] },
       options: {
-        responsive: true, maintainAspectRatio: false, animation: still ? false : { duration: 200 }, parsing: false, normalized: true,
+        // Not animated: Chart.js 4.4.0 can lose a change of size that comes while it animates, and the chart stays as wide as it was.
+        responsive: true, maintainAspectRatio: false, animation: false, parsing: false, normalized: true,
         interaction: { mode: "nearest", axis: "x", intersect: false },
         scales: {
           x: { type: "linear", min: data.from, max: data.to, afterBuildTicks: (axis) => { axis.ticks = ticks(data); }, ticks: { color: ink, callback: label, maxRotation: 0, autoSkip: true }, grid: { color: "#8882" } },
