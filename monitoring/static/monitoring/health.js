@@ -84,7 +84,7 @@
         responsive: true, maintainAspectRatio: false, animation: false, parsing: false, normalized: true,
         interaction: { mode: "nearest", axis: "x", intersect: false },
         scales: {
-          x: { type: "linear", min: data.from, max: data.to, afterBuildTicks: (axis) => { axis.ticks = ticks(data); }, ticks: { color: ink, callback: label, maxRotation: 0, autoSkip: true }, grid: { color: "#8882" } },
+          x: { type: "linear", min: data.from, max: data.to, afterBuildTicks: (axis) => { axis.ticks = ticks(data); }, ticks: { color: ink, callback: label, maxRotation: 0, autoSkip: true, autoSkipPadding: 12 }, grid: { color: "#8882" } },
           y: { beginAtZero: true, ticks: { color: ink }, grid: { color: "#8882" }, title: { display: Boolean(data.unit), text: data.unit, color: ink } },
         },
         plugins: { legend: { position: "bottom", labels: { color: ink, boxWidth: 18 } }, tooltip: { callbacks: { title: (items) => items.length ? time(items[0].parsed.x) : "" } } },
