@@ -115,7 +115,7 @@ def test_keys_that_are_restored_before_their_rows_are_not_put_away(
     file = tmp_path / "devices.pgdump"
     schemas.dump(file, stores)
     drop(stores[0])
-    with schemas.restored(file, stores), schemas.restored(file, stores):  # two at once do not wait for one another
+    with schemas.restored(file, stores):
         assert cleanup.quarantine_schemas(later) == 0
         assert schemas.missing(stores) == []
     wait_for(lambda: cleanup.quarantine_schemas(later) == 2, 10)

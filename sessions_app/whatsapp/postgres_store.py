@@ -231,9 +231,12 @@ def names(url: str) -> dict[str, float]:
 
 @contextlib.contextmanager
 def kept(url: str) -> Iterator[None]:
-    """Have nobody put a store away: it is there before the row that refers to it. Raises WhatsAppError."""
+    """Have nobody put a store away, which is there before the row that refers to it; one at a time.
+
+    Raises WhatsAppError.
+    """
     with _connected(url) as database:
-        database.execute("SELECT pg_advisory_lock_shared(%s)", [_KEPT])
+        database.execute("SELECT pg_advisory_lock(%s)", [_KEPT])
         try:
             yield
         finally:
