@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import proxy
+from accounts import phone, proxy
 from accounts.models import Account
 from sessions_app.models import Host, Session, SessionCommand
 from sessions_app.whatsapp import upstream
@@ -64,6 +64,34 @@ def test_a_wrong_account_is_refused_beside_its_field_and_leaves_no_row(
 def test_a_number_is_taken_as_people_write_it(admin_client: Client, typed: str) -> None:
     assert add(admin_client, phone=typed).status_code == 302
     assert Account.objects.get().phone == "6281200000002"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        # with a country code: no number of this country, or one that takes no calls of a mobile
+        ("4917012345678", "4917012345678"), ("14155552671", "14155552671"), ("60123456789", "60123456789"),
+        ("6591234567", "6591234567"), ("919876543210", "919876543210"), ("+62 812-0000-0002", "6281200000002"),
+        ("0065 9123 4567", "6591234567"), ("447700900123", "447700900123"),
+        # of this country, the 0 dropped by a spreadsheet or not
+        ("81200000002", "6281200000002"), ("85291234567", "6285291234567"), ("+852 9123 4567", "85291234567"),
+        ("021 1234 5678", "622112345678"), ("2112345678", "622112345678"),
+    ],
+)  # fmt: skip
+def test_a_number_of_another_country_stays_one(typed: str, meant: str) -> None:
+    assert phone.normalise(typed) == meant
+
+
+def test_saving_an_account_does_not_read_its_number_again(admin_client: Client) -> None:
+    account = Account.objects.create(label="Tokyo", phone="819012345678")  # typed, it would be 0819-0123-45678
+    account.full_clean()
+    assert account.phone == "819012345678"
+    url = reverse("admin:accounts_account_change", args=[account.pk])
+    form = admin_client.get(url).context["adminform"].form
+    data = {name: form[name].value() or "" for name in form.fields}
+    assert admin_client.post(url, data | {"label": "Tokyo 2"}).status_code == 302
+    account.refresh_from_db()
+    assert (account.label, account.phone) == ("Tokyo 2", "819012345678")
 
 
 def test_the_field_of_the_number_cuts_nothing_off(admin_client: Client) -> None:

@@ -132,6 +132,19 @@ def test_keys_in_a_postgresql_nobody_named_are_not_exported(session: Session, tm
     assert not (tmp_path / "out.age").exists()
 
 
+def test_a_number_of_another_country_arrives_as_it_is(session: Session, tmp_path: Path) -> None:
+    Account.objects.update(phone="819012345678")  # typed, it would be 0819-0123-45678
+    account.export(Session.objects.get(), tmp_path / "out.age")
+    with pytest.raises(BackupError, match="already exists"):  # the label; the number is asked for as well
+        account.take_in(tmp_path / "out.age")
+    Account.objects.update(label="Renamed")
+    with pytest.raises(BackupError, match="already belongs to the account “Renamed”"):
+        account.take_in(tmp_path / "out.age")
+    Account.objects.all().delete()
+    assert account.take_in(tmp_path / "out.age").phone == "819012345678"
+    assert Account.objects.get().phone == "819012345678"
+
+
 @pytest.fixture
 def in_schema(session: Session, stores: list[str]) -> Session:
     """The account, with its keys in PostgreSQL."""

@@ -220,6 +220,10 @@ def test_an_exported_account_connects_where_it_was_taken_in_without_a_scan(
     assert "Front office was imported" in place.manage("backup", "import", str(file), "--start")
     logins = sim.device(number).accepted_logins
     in_postgres.start_host()
-    wait_for(lambda: sim.device(number).live_sockets == 1, 60, in_postgres.log("host-1"))
+
+    def state() -> str:
+        return str(json.loads(place.manage("sessions", "list", "--json"))[0]["state"])
+
+    wait_for(lambda: state() == "connected", 60, in_postgres.log("host-1"))
     assert (sim.device(number).accepted_logins, sim.most_live(number)) == (logins + 1, 1)
     shutil.rmtree(var, ignore_errors=True)

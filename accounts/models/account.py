@@ -71,13 +71,17 @@ class Account(models.Model):
     def clean_fields(self, exclude: Any = None) -> None:
         # Before the field's own checks, so that uniqueness is tested on the stored form.
         self.label = " ".join(self.label.split())
-        if self.phone:
+        if self.phone and "phone" not in (exclude or ()) and not self._has_phone_already():
             try:
                 self.phone = phone.normalise(self.phone)
             except ValidationError as error:
                 raise ValidationError({"phone": error.messages}) from error
         self.phone = self.phone or None
         super().clean_fields(exclude)
+
+    def _has_phone_already(self) -> bool:
+        """Return whether this number is in the row: it is not read again, as if somebody had typed it."""
+        return self.pk is not None and Account.objects.filter(pk=self.pk, phone=self.phone).exists()
 
     def unique_error_message(self, model_class: Any, unique_check: Any) -> ValidationError:
         if tuple(unique_check) == ("phone",):
