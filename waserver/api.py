@@ -18,7 +18,8 @@ _DESCRIPTION = """
 Send the key in the header `Authorization: Bearer wsk_…`; make one in the admin or with `manage.py create_api_key`.
 
 Errors are problem details (RFC 9457): act on `code`, show `detail`. Lists come in pages: pass `next` as `cursor`.
-Phone numbers are taken in any common form. Times are ISO 8601 with an offset.
+Phone numbers are taken in any common form; with a + there is no doubt which country is meant.
+Times are ISO 8601 with an offset.
 """
 
 

@@ -42,7 +42,8 @@ Number = Annotated[str, Field(max_length=40, examples=["+62 812-0000-0001"]), Cl
 Address = Annotated[
     str,
     Field(max_length=80, examples=["+62 812-0000-0001"],
-          description="A phone number in any common form, a group (…@g.us) or a LID (…@lid)."),
+          description="A phone number, a group (…@g.us) or a LID (…@lid). A number begins with + and its country code; "
+          "without the + it is taken for a mobile number of the server's own country where it can be one."),
     Clean,
 ]  # fmt: skip
 
