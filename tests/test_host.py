@@ -24,6 +24,7 @@ from sessions_app.host.runner import Runner
 from sessions_app.host.writer import Entry
 from sessions_app.live_back import live_back
 from sessions_app.models import Host, HostEvent, Session, SessionCommand, SessionEvent
+from sessions_app.models.host import HostQuerySet
 from sessions_app.transition import apply
 from sessions_app.whatsapp.client import Kind, Observation
 from sessions_app.whatsapp.fake import FakeWhatsApp
@@ -426,6 +427,26 @@ def test_two_hosts_cannot_claim_one_session() -> None:
     now = timezone.now()
     Session.objects.filter(pk=session.pk).update(due_at=now)
     assert [Session.objects.claim(session.pk, host, now) for host in hosts] == [True, False]
+
+
+def test_a_draining_host_gives_no_more_than_fits_while_another_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now()
+    ours, other = (Host.objects.create(name=name, capacity=3, heartbeat_at=now) for name in ("host-1", "host-2"))
+    owned, given = (Account.objects.create(label=label).session for label in ("a", "b"))
+    Session.objects.filter(pk=owned.pk).update(host=other, due_at=None)
+    Session.objects.filter(pk=given.pk).update(host=None, due_at=now)
+    loads = HostQuerySet.loads
+
+    def claimed_behind(hosts: HostQuerySet) -> dict[int, tuple[int, int]]:
+        found = loads(hosts)
+        Session.objects.filter(pk=given.pk).update(host=other, due_at=None)
+        return found
+
+    monkeypatch.setattr(HostQuerySet, "loads", claimed_behind)
+    host = SessionHost("host-1", 3)
+    host._row = ours
+    host._look_around(now + timedelta(seconds=1))
+    assert host._room == 1
 
 
 def test_a_release_keeps_a_wish_that_arrived_meanwhile() -> None:

@@ -226,8 +226,9 @@ class SessionHost:
 
     def _look_around(self, now: datetime) -> None:
         """Work out this host's fair share, and how much room the others have."""
-        loads = Host.objects.taking(now).loads()
+        # Those that wait first: one that another host claims meanwhile counts twice then, for a moment, and not never.
         waiting = Session.objects.claimable(now).count()
+        loads = Host.objects.taking(now).loads()
         owned = Session.objects.filter(host__in=Host.objects.live(now)).count()
         others = [load for pk, load in loads.items() if pk != self._row.pk]
         self._others, self._room = bool(others), max(0, room(others) - waiting)
