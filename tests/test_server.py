@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import contextlib
 import os
 import socket
 import subprocess
@@ -65,8 +66,11 @@ class Server:
             found = processes.supervisor(self.run_folder / "supervisord.pid")
             return found.pid if found else 0
         ours = processes.started_by(f"unix://{self.socket}")
-        leaders = [one.pid for one in ours if os.getpgid(one.pid) == one.pid and part in one.cmdline()]
-        return leaders[0] if leaders else 0
+        for one in ours:
+            with contextlib.suppress(psutil.Error, ProcessLookupError):  # it has ended meanwhile
+                if os.getpgid(one.pid) == one.pid and part in one.cmdline():
+                    return one.pid
+        return 0
 
     def kill_and_wait(self, name: str) -> None:
         """kill -9, and wait until it does its work again."""
