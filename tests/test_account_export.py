@@ -145,6 +145,17 @@ def test_a_number_of_another_country_arrives_as_it_is(session: Session, tmp_path
     assert Account.objects.get().phone == "819012345678"
 
 
+def test_keys_stay_when_an_imported_account_cannot_be_started(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.export(session, tmp_path / "out.age")
+    Account.objects.all().delete()
+    monkeypatch.setattr(Session, "request_start", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        account.take_in(tmp_path / "out.age", start=True)
+    assert Path(Session.objects.get().store_path).exists()
+
+
 @pytest.fixture
 def in_schema(session: Session, stores: list[str]) -> Session:
     """The account, with its keys in PostgreSQL."""

@@ -96,7 +96,10 @@ def take_in(file: Path, start: bool = False) -> Account:
             manifest = archive.read(source, key.load(), folder / "new", _acceptable)
             row = json.loads((folder / "new" / _ROW).read_text())
             with _in_place(manifest, folder / "new") as store:
-                return _make(row, store, start)
+                account = _make(row, store)
+            if start and store:  # the account stands now, and its keys with it, whatever comes of this
+                Session.objects.get(account=account).request_start("manage.py backup import")
+            return account
     except FileNotFoundError as error:
         raise BackupError(_("There is no file %(file)s.") % {"file": error.filename}) from None
     except OSError as error:
@@ -128,7 +131,7 @@ def _in_place(manifest: Manifest, folder: Path) -> Iterator[str]:
         yield name
 
 
-def _make(row: dict[str, Any], store: str, start: bool) -> Account:
+def _make(row: dict[str, Any], store: str) -> Account:
     """Make the account, with the keys of a store that is there, or none ("")."""
     account = Account(**{name: row.get(name) for name in _OF_ACCOUNT}, desired=Desired.OFFLINE)
     try:
@@ -143,8 +146,6 @@ def _make(row: dict[str, Any], store: str, start: bool) -> Account:
         if store:
             values |= {"state": State.STOPPED, "store": store, "paired_at": parse_datetime(row["paired_at"] or "")}
         Session.objects.filter(account=account).update(**values)
-    if start and store:
-        Session.objects.get(account=account).request_start("manage.py backup import")
     return account
 
 
