@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 
 from monitoring import diagnosis
 from monitoring.measuring import memory
 from monitoring.metrics import Action
 from monitoring.models import EntryKind, Incident, IncidentEntry, Severity, Threshold
+from monitoring.wording import Words, filled
 from sessions_app.models import Host
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ ACTOR = "health"
 class Done:
     """What an action says of itself."""
 
-    text: str
+    text: Words
     evidence: dict[str, Any]
 
 
@@ -53,10 +54,12 @@ def restart_largest_host(incident: Incident, now: datetime) -> Done:
         return Done(_("No session host runs on this machine: there is nothing to restart."), evidence)
     largest = hosts[0]
     evidence |= {"host": largest.name, "host_mb": round(largest.rss / 1e6)}
-    if not largest.request_restart(ACTOR, _("memory is short: incident %(id)d") % {"id": incident.pk}):
-        return Done(_("%(host)s is the largest host; its restart was asked for already.") % {"host": largest}, evidence)
-    return Done(_("Asked the largest host, %(host)s (%(mb)d MB), to restart gracefully.")
-                % {"host": largest, "mb": largest.rss / 1e6}, evidence)  # fmt: skip
+    found = {"host": largest.name, "mb": largest.rss / 1e6, "id": incident.pk}
+    if not largest.request_restart(ACTOR, str(filled(_("memory is short: incident %(id)d"), found))):
+        text = filled(_("%(host)s is the largest host; its restart was asked for already."), found)
+    else:
+        text = filled(_("Asked the largest host, %(host)s (%(mb)d MB), to restart gracefully."), found)
+    return Done(text, evidence)
 
 
 def investigate(incident: Incident, now: datetime) -> Done:
@@ -95,7 +98,7 @@ def act(incident: Incident, threshold: Threshold, now: datetime) -> bool:
         done = rule.do(incident, now)
     except Exception as error:  # noqa: BLE001 - an action that fails must not keep the alert from being told
         _log.exception("The action %s failed", threshold.action)
-        done = Done(_("The action failed: %(error)s") % {"error": error}, {})
+        done = Done(filled(_("The action failed: %(error)s"), {"error": error}), {})
     incident.record(EntryKind.ACTION, now, text=done.text, evidence={"action": threshold.action, **done.evidence})
     return True
 

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
 from accounts.models import Account, Desired
@@ -21,6 +20,7 @@ from messaging.models import WebhookEndpoint
 from monitoring import alerting
 from monitoring.metrics import Kind
 from monitoring.models import AlertChannel, AlertDelivery, EntryKind, Incident, Program, Severity
+from monitoring.wording import Words, filled
 from sessions_app import jobs, retry
 from sessions_app.fleet import FAILED
 from sessions_app.models import FleetCause, Host, HostEvent, Job, Session
@@ -97,7 +97,7 @@ class Fact:
 
     cause: str
     subject: str
-    label: str
+    label: Words
     evidence: dict[str, Any] = field(default_factory=dict)
     because: str = ""
 
@@ -107,9 +107,9 @@ class Fact:
         return f"{self.cause}|{CAUSES[self.cause].kind}|{self.subject}"
 
     @property
-    def title(self) -> str:
+    def title(self) -> Words:
         """Return the title of its incident."""
-        return str(CAUSES[self.cause].title) % {"subject": self.label}
+        return filled(CAUSES[self.cause].title, {"subject": self.label})
 
 
 def facts(now: datetime) -> list[Fact]:
@@ -129,7 +129,7 @@ def _jobs(now: datetime) -> Iterator[Fact]:
     first = next((name for name in ("live_back", "health") if name in late), "")
     for name in sorted(late, key=lambda name: name != first):
         because = f"job_late|{Kind.JOB}|{first}" if first and name != first else ""
-        yield Fact("job_late", name, name, {"purpose": str(jobs.JOBS[name].purpose)}, because)
+        yield Fact("job_late", name, name, {"purpose": name}, because)
     for job in Job.objects.filter(name__in=jobs.JOBS).exclude(error=""):
         yield Fact("job_failed", job.name, job.name, {"error": job.error[:500]})
 
@@ -185,10 +185,13 @@ def _fleet() -> Iterator[Fact]:
     for code, name in failing.values_list("code", "host__name").order_by("host__name").distinct() if ongoing else ():
         where.setdefault(code or 0, []).append(name)
     for cause in ongoing:
-        label = _("code %(code)d") % {"code": cause.code} if cause.code else _("no code: the network, most likely")
-        yield Fact("fleet", str(cause.code), label, {
+        yield Fact("fleet", str(cause.code), _label(cause.code), {
             "sessions": cause.affected, "began": cause.began_at.isoformat(timespec="seconds"),
             "hosts": where.get(cause.code, [])})  # fmt: skip
+
+
+def _label(code: int) -> Words:
+    return filled(lazy("code %(code)d"), {"code": code}) if code else lazy("no code: the network, most likely")
 
 
 def _sessions(now: datetime, down: Fact | None, fleet: Mapping[int, Fact]) -> Iterator[Fact]:
@@ -281,9 +284,8 @@ def evaluate(now: datetime) -> int:
 def _open(fact: Fact, now: datetime, parent: Incident | None) -> Incident | None:
     cause = CAUSES[fact.cause]
     try:
-        incident, change = Incident.open(
-            fact.cause, cause.kind, fact.subject, fact.label, fact.title, cause.severity, now, fact.evidence, parent
-        )
+        incident, change = Incident.open(fact.cause, cause.kind, fact.subject, str(fact.label), fact.title,
+                                         cause.severity, now, fact.evidence, parent)  # fmt: skip
     except IntegrityError:  # a run beside this one was faster
         return None
     alerting.tell(incident, change)

@@ -13,12 +13,13 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from accounts.models import Account
-from monitoring import actions, alerting, causes, titles
+from monitoring import actions, alerting, causes
 from monitoring.evaluation import AHEAD, STALE, Level, Limits, Reading, Verdict, judge
 from monitoring.measuring.moment import IDLE, Measured, Moment
 from monitoring.metrics import METRICS, Direction, Kind, Metric
 from monitoring.models import EntryKind, HealthSample, Incident, Severity, Threshold
 from monitoring.store import upsert
+from monitoring.wording import later
 
 _log = logging.getLogger(__name__)
 
@@ -101,21 +102,26 @@ def _evaluate_one(now: datetime, metric: Metric, subject: str, series: list[Read
         incident.seen(series[-1].at, {"value": value})
     if verdict is Verdict.ESCALATE:
         assert threshold is not None
-        title = titles.of_metric(metric, label_of(subject), value, threshold.critical)
-        incident.escalate(now, title, value)
+        title = _title(metric, label_of(subject), value, threshold.critical)
+        incident.escalate(now, title)
         actions.act(incident, threshold, now)
         alerting.tell(incident, EntryKind.ESCALATED)
         return True
     if verdict is Verdict.RESOLVE:
-        text = _("Three clear readings.") if limits else _("The threshold was switched off.")
-        if value is not None:
-            text += " " + _("Now %(value)s.") % {"value": metric.shown(value)}
-        incident.end(now, text)
+        incident.end(now, _ended(metric, limits, value))
         alerting.tell(incident, EntryKind.RESOLVED)
         return True
     if threshold is not None:
         actions.act_again(incident, threshold, now)
     return False
+
+
+@later
+def _ended(metric: Metric, limits: Limits | None, value: float | None) -> str:
+    text = _("Three clear readings.") if limits else _("The threshold was switched off.")
+    if value is not None:
+        text += " " + _("Now %(value)s.") % {"value": metric.shown(value)}
+    return text
 
 
 def _open(now: datetime, metric: Metric, subject: str, severity: Severity, value: float | None,
@@ -125,16 +131,23 @@ def _open(now: datetime, metric: Metric, subject: str, severity: Severity, value
     kind, _sep, pk = subject.partition(":")
     evidence = {"value": value, "warning": threshold.warning, "critical": threshold.critical}
     label = label_of(subject)
-    title = titles.of_metric(metric, label, value, limit)
+    title = _title(metric, label, value, limit)
     try:
-        incident, change = Incident.open(
-            metric.name, kind or Kind.SYSTEM, pk, label, title, severity, now, evidence, told=value
-        )
+        incident, change = Incident.open(metric.name, kind or Kind.SYSTEM, pk, label, title, severity, now, evidence)
     except IntegrityError:  # a run beside this one was faster
         return False
     actions.act(incident, threshold, now)
     alerting.tell(incident, change)
     return True
+
+
+@later
+def _title(metric: Metric, subject: str, value: float | None, limit: float) -> str:
+    """Which metric, how much, beyond which limit, of whom ("": of the whole installation)."""
+    values = {"metric": metric.label, "value": metric.shown(value), "limit": metric.limit(limit), "subject": subject}
+    if subject:
+        return _("%(metric)s of %(subject)s: %(value)s, limit %(limit)s") % values
+    return _("%(metric)s: %(value)s, limit %(limit)s") % values
 
 
 def limits_of(metric: Metric, threshold: Threshold | None) -> Limits | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,8 +10,8 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from monitoring import titles
 from monitoring.alerts.advice import what_to_do
+from monitoring.evidence import Fact, facts
 from monitoring.levels import SEVERITIES, STATES, Sign
 from monitoring.metrics import METRICS, Kind
 from monitoring.models import Incident, IncidentEntry
@@ -20,49 +19,12 @@ from sessions_app.explanations import moment
 
 
 @dataclass(frozen=True)
-class Fact:
-    """A piece of evidence: a plain value, lines of text, or a table."""
-
-    name: str
-    value: str = ""
-    lines: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
 class Line:
     """One line of the timeline."""
 
     entry: IncidentEntry
-    text: str
     moment: str
     facts: list[Fact]
-
-
-def facts(evidence: Mapping[str, Any]) -> list[Fact]:
-    """Return evidence of whatever shape in the three forms a page can show."""
-    found = []
-    for key, value in evidence.items():
-        name = str(key).replace("_", " ")
-        if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
-            columns = tuple(value[0])
-            rows = tuple(tuple(_plain(row.get(column)) for column in columns) for row in value)
-            found.append(Fact(name, columns=columns, rows=rows))
-        elif isinstance(value, list):
-            if value:
-                found.append(Fact(name, lines=tuple(_plain(item) for item in value)))
-        elif isinstance(value, Mapping):
-            found += facts({f"{key} {inner}": item for inner, item in value.items()})
-        elif value not in (None, ""):
-            found.append(Fact(name, value=_plain(value)))
-    return found
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
-    return "–" if value is None else str(value)
 
 
 def context(incident: Incident, now: datetime) -> dict[str, Any]:
@@ -76,13 +38,12 @@ def context(incident: Incident, now: datetime) -> dict[str, Any]:
         "advice": what_to_do(incident) if incident.is_open else "",
         "about": incident.subject_label or (METRICS[incident.metric].label if incident.metric in METRICS else "–"),
         "folded": [(child, STATES[child.state]) for child in incident.folded.order_by("-id")[:50]],
-        "lines": [_line(entry, incident) for entry in incident.entries.order_by("-id")[:200]],
+        "lines": [_line(entry) for entry in incident.entries.order_by("-id")[:200]],
     }  # fmt: skip
 
 
-def _line(entry: IncidentEntry, incident: Incident) -> Line:
-    text = titles.shown(incident) if entry.text == incident.title else entry.text  # in the language of the page
-    return Line(entry, text, moment(entry.at), facts({k: v for k, v in entry.evidence.items() if k != "action"}))
+def _line(entry: IncidentEntry) -> Line:
+    return Line(entry, moment(entry.at), facts({k: v for k, v in entry.evidence.items() if k != "action"}))
 
 
 def rendered(incident: Incident, now: datetime) -> dict[str, str]:

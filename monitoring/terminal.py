@@ -19,7 +19,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from monitoring import titles
 from monitoring.cards import cards
 from monitoring.models import Incident, Severity
 from monitoring.reporting.render import duration
@@ -84,7 +83,7 @@ def _incidents(now: datetime) -> RenderableType:
     for row in rows[:INCIDENTS]:
         style = "bold red" if row.severity == Severity.CRITICAL else "yellow"
         table.add_row(Text(str(row.get_severity_display()), style), duration(row.lasted(now).total_seconds()),
-                      str(row.get_state_display()), clean(titles.shown(row)))  # fmt: skip
+                      str(row.get_state_display()), clean(row.shown_title))  # fmt: skip
     return table
 
 

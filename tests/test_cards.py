@@ -18,7 +18,6 @@ from monitoring.cards import cards, since
 from monitoring.dashboard import shown
 from monitoring.details import DETAILS
 from monitoring.evaluation import Level, Limits, Reading
-from monitoring.incident_page import facts
 from monitoring.levels import LEVELS, SEVERITIES, STATES
 from monitoring.metrics import METRICS
 from monitoring.models import HealthSample, Incident, IncidentState, RequestCount, Resolution, Severity, SlowQuery
@@ -123,15 +122,6 @@ def test_the_picture_has_both_lines_and_leaves_gaps() -> None:
     assert "&quot;it&quot; &lt;b&gt;" in picture
     heights = [float(y) for y in re.findall(r'y1="([\d.]+)"', picture)]
     assert heights[0] > heights[1] > 0  # the warning line lies below the critical one
-
-
-def test_evidence_of_any_shape_can_be_shown() -> None:
-    codes = [{"code": 408, "failed": 3}]
-    found = facts({"value": 1.23456, "codes": codes, "log": ["a", "b"], "none": None, "of": {"x": 1}})
-    assert [(fact.name, fact.value, fact.lines, fact.rows) for fact in found] == [
-        ("value", "1.235", (), ()), ("codes", "", (), (("408", "3"),)), ("log", "", ("a", "b"), ()),
-        ("of x", "1", (), ()),
-    ]  # fmt: skip
 
 
 # -- pages

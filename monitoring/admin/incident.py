@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
-from monitoring import incident_page, metric_page, titles
+from monitoring import incident_page, metric_page
 from monitoring.dashboard import HANDLE, VIEW
 from monitoring.levels import SEVERITIES, STATES, Sign
 from monitoring.metrics import METRICS
@@ -52,7 +52,7 @@ class IncidentAdmin(ReadOnlyAdmin):
 
     @display(description=lazy("title"), ordering="title")
     def what(self, row: Incident) -> str:
-        return titles.shown(row)
+        return row.shown_title
 
     @display(description=lazy("state"), ordering="state")
     def where_it_stands(self, row: Incident) -> str:
@@ -90,7 +90,7 @@ class IncidentAdmin(ReadOnlyAdmin):
         )
         context = {
             **self.admin_site.each_context(request), **incident_page.context(row, timezone.now()), "media": self.media,
-            "title": titles.shown(row), "may_handle": request.user.has_perm(HANDLE), "opts": self.opts,
+            "title": row.shown_title, "may_handle": request.user.has_perm(HANDLE), "opts": self.opts,
             "people": User.objects.filter(is_active=True, is_staff=True).order_by("username"),
         }  # fmt: skip
         return TemplateResponse(request, "monitoring/incident.html", context)

@@ -13,10 +13,11 @@ from datetime import datetime
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone, translation
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 
 from monitoring.alerts import words
 from monitoring.models import AlertChannel, AlertDelivery, Change, DeliveryState, EntryKind
+from monitoring.wording import filled
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def _tell(channel: AlertChannel, rows: Sequence[AlertDelivery], send: Send) -> b
     """Send these rows as one message; return whether it arrived."""
     if not channel.enabled and any(row.change != Change.TEST for row in rows):
         for row in rows:
-            row.missed(timezone.now(), _("The channel was switched off."), final=True)
+            row.missed(timezone.now(), str(_("The channel was switched off.")), final=True)
         return False
     with translation.override(settings.LANGUAGE_CODE):
         title, body = words.folded(rows)
@@ -84,7 +85,7 @@ def _record(row: AlertDelivery, now: datetime) -> None:
         DeliveryState.FAILED: _("could not tell “%(channel)s”: %(what)s"),
     }
     if row.incident is not None and row.state in texts:
-        told = texts[DeliveryState(row.state)] % {"channel": row.channel.name, "what": row.get_change_display()}
+        told = filled(texts[DeliveryState(row.state)], {"channel": row.channel.name, "what": Change(row.change).label})
         row.incident.record(EntryKind.ALERT, now, text=told, evidence={"error": row.error} if row.error else None)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from monitoring.wording import in_mine
+
 
 class EntryKind(models.TextChoices):
     """What happened to an incident."""
@@ -27,7 +29,10 @@ class IncidentEntry(models.Model):
     incident = models.ForeignKey("monitoring.Incident", on_delete=models.CASCADE, related_name="entries")
     at = models.DateTimeField(_("at"))
     kind = models.CharField(_("kind"), max_length=16, choices=EntryKind.choices)
+    #: As who wrote it said it; `shown_text` for people.
     text = models.TextField(_("text"), blank=True)
+    #: Language -> the text in it; empty where a person wrote it.
+    texts = models.JSONField(default=dict, editable=False)
     who = models.CharField(_("who"), max_length=150, blank=True)
     evidence = models.JSONField(_("evidence"), default=dict, blank=True)
 
@@ -38,3 +43,8 @@ class IncidentEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.kind}"
+
+    @property
+    def shown_text(self) -> str:
+        """Return its text in the language of whoever looks at it."""
+        return in_mine(self.texts, self.text)

@@ -9,11 +9,11 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models, transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from monitoring.metrics import Kind
 from monitoring.models.entry import EntryKind, IncidentEntry
+from monitoring.wording import Words, filled, in_each_language, in_mine
 
 #: What returns within this time continues the incident it was.
 REOPEN_WITHIN = timedelta(minutes=10)
@@ -57,9 +57,10 @@ class Incident(models.Model):
     )
     subject_id = models.CharField(max_length=80, blank=True)
     subject_label = models.CharField(_("subject"), max_length=120, blank=True)
+    #: As the process that opened it says it; `shown_title` for people.
     title = models.CharField(_("title"), max_length=200)
-    #: The reading its title tells; None: it tells of none.
-    told = models.FloatField(null=True, editable=False)
+    #: Language -> the title in it.
+    titles = models.JSONField(default=dict, editable=False)
     severity = models.CharField(_("severity"), max_length=8, choices=Severity.choices)
     state = models.CharField(_("state"), max_length=12, choices=IncidentState.choices, default=IncidentState.OPEN)
     opened_at = models.DateTimeField(_("opened"), db_index=True)
@@ -94,6 +95,11 @@ class Incident(models.Model):
         return self.title
 
     @property
+    def shown_title(self) -> str:
+        """Return its title in the language of whoever looks at it."""
+        return in_mine(self.titles, self.title)
+
+    @property
     def is_open(self) -> bool:
         """Return whether it is not resolved."""
         return self.state != IncidentState.RESOLVED
@@ -105,9 +111,8 @@ class Incident(models.Model):
     # -- what evaluation does
 
     @classmethod
-    def open(cls, metric: str, kind: str, subject: str, label: str, title: str, severity: Severity, now: datetime,
-             evidence: dict[str, Any], parent: Incident | None = None, *, told: float | None = None
-             ) -> tuple[Incident, EntryKind]:  # fmt: skip
+    def open(cls, metric: str, kind: str, subject: str, label: str, title: Words, severity: Severity, now: datetime,
+             evidence: dict[str, Any], parent: Incident | None = None) -> tuple[Incident, EntryKind]:  # fmt: skip
         """Open one, or continue the one resolved less than 10 minutes ago; return it and which of both it was.
 
         Raises IntegrityError when another run has just opened it.
@@ -122,7 +127,7 @@ class Incident(models.Model):
             incident = cls(metric=metric, subject_kind=kind, subject_id=subject, opened_at=now)
             change = EntryKind.OPENED
         incident.subject_label, incident.severity = label[:120], severity
-        incident.title, incident.told = title[:200], told
+        incident._entitle(title)
         incident.last_breach_at, incident.evidence, incident.parent, incident.open_key = now, evidence, parent, key
         with transaction.atomic():
             incident.save()
@@ -138,24 +143,30 @@ class Incident(models.Model):
         """Show it under the incident that explains it."""
         self.parent = parent
         self.save(update_fields=["parent"])
-        self.record(EntryKind.FOLDED, now, text=parent.title)
+        self.record(EntryKind.FOLDED, now, text=parent.title, texts=parent.titles)
 
-    def escalate(self, now: datetime, title: str, told: float | None = None) -> None:
+    def escalate(self, now: datetime, title: Words) -> None:
         """From warning to critical."""
-        self.severity, self.title, self.told = Severity.CRITICAL, title[:200], told
-        self.save(update_fields=["severity", "title", "told"])
+        self.severity = Severity.CRITICAL
+        self._entitle(title)
+        self.save(update_fields=["severity", "title", "titles"])
         self.record(EntryKind.ESCALATED, now, text=title)
 
-    def end(self, now: datetime, text: str = "", who: str = "") -> None:
+    def end(self, now: datetime, text: Words = "", who: str = "") -> None:
         """Resolve it; what was folded into it stands for itself again until it is resolved too."""
         self.state, self.resolved_at, self.open_key = IncidentState.RESOLVED, now, None
         self.save(update_fields=["state", "resolved_at", "open_key"])
         self.record(EntryKind.RESOLVED, now, text=text, who=who)
 
-    def record(self, kind: EntryKind, now: datetime, text: str = "", who: str = "",
-               evidence: dict[str, Any] | None = None) -> IncidentEntry:  # fmt: skip
-        """Add a line to the timeline."""
-        return self.entries.create(at=now, kind=kind, text=text, who=who, evidence=evidence or {})
+    def record(self, kind: EntryKind, now: datetime, text: Words = "", who: str = "",
+               evidence: dict[str, Any] | None = None, texts: dict[str, str] | None = None
+               ) -> IncidentEntry:  # fmt: skip
+        """Add a line to the timeline; `texts` by language, where they are not to be made of `text`."""
+        return self.entries.create(at=now, kind=kind, text=str(text), texts=texts or in_each_language(text), who=who,
+                                   evidence=evidence or {})  # fmt: skip
+
+    def _entitle(self, title: Words) -> None:
+        self.title, self.titles = str(title)[:200], in_each_language(title)
 
     # -- what staff do
 
@@ -174,7 +185,7 @@ class Incident(models.Model):
         """Make `to` responsible for it; None: nobody."""
         self.assignee = to
         self.save(update_fields=["assignee"])
-        text = _now("to %(name)s") % {"name": to.get_username()} if to else _now("to nobody")
+        text = filled(_("to %(name)s"), {"name": to.get_username()}) if to else _("to nobody")
         self.record(EntryKind.ASSIGNED, timezone.now(), text=text, who=by.get_username())
 
     def add_note(self, text: str, by: User) -> None:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from monitoring import titles
 from monitoring.models import HealthSample, Incident
 from monitoring.reporting.numbers import Traffic, busiest, hours_part, operations_part
 from monitoring.reporting.outlook import capacity_part, memory_part
@@ -56,7 +55,7 @@ def _incidents(since: datetime, until: datetime) -> list[IncidentPart]:
     touched = Incident.objects.filter(Q(resolved_at=None) | Q(resolved_at__gt=since), opened_at__lte=until)
     return [
         {
-            "id": row.pk, "title": titles.shown(row), "severity": row.severity, "state": row.state,
+            "id": row.pk, "title": row.shown_title, "severity": row.severity, "state": row.state,
             "opened_at": row.opened_at.isoformat(timespec="seconds"),
             "resolved_at": row.resolved_at.isoformat(timespec="seconds") if row.resolved_at else None,
             "lasted": round(max(row.lasted(until), timedelta(0)).total_seconds(), 1),

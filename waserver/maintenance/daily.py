@@ -11,7 +11,6 @@ from django.db.models import Count
 from django.utils.translation import gettext as _
 
 from messaging.models import Message
-from monitoring import titles
 from monitoring.models import Incident
 from monitoring.readiness import readiness
 from sessions_app import jobs
@@ -95,7 +94,7 @@ def report(now: datetime, dry_run: bool) -> Outcome:
     ]  # fmt: skip
     text = _("Incident since %(moment)s: %(title)s")
     troubles = [
-        text % {"moment": f"{one.opened_at:%Y-%m-%d %H:%M}", "title": titles.shown(one)} for one in unresolved[:_SHOWN]
+        text % {"moment": f"{one.opened_at:%Y-%m-%d %H:%M}", "title": one.shown_title} for one in unresolved[:_SHOWN]
     ]
     return Outcome(lines, troubles, {"drops": drops, "incidents": len(unresolved)})
 
