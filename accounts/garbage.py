@@ -11,7 +11,7 @@ import time
 from functools import cache
 
 #: Seconds between two full collections.
-EVERY = 120.0
+EVERY = 600.0
 #: From glibc's malloc.h.
 _M_ARENA_MAX = -8
 
@@ -37,7 +37,7 @@ def settle() -> None:
     what one has freed serves the others: with a heap for each, memory grew by a tenth in an hour (bench/memory.py).
 
     A program with little to do takes hours to make as many objects as a collection waits for, each query of Django's
-    leaving a cycle behind: so there is one every two minutes too, which takes some milliseconds.
+    leaving a cycle behind: so there is one every ten minutes too, which takes some milliseconds.
     """
     gc.collect()
     gc.freeze()
