@@ -63,7 +63,7 @@ def health(request: HttpRequest) -> Any:
              "unit": str(METRICS[name].unit), "at": reading.at} for name, subject, reading in newest
         ],
         "incidents": [
-            {"id": row.pk, "title": row.title, "severity": row.severity, "subject": row.subject_label,
+            {"id": row.pk, "title": row.shown_title, "severity": row.severity, "subject": row.subject_label,
              "opened_at": row.opened_at} for row in incidents
         ],
     }  # fmt: skip

@@ -36,14 +36,14 @@ _LISTED = 20
 def title(incident: Incident, change: Change) -> str:
     """Return the one line that says it."""
     opening = _OPENINGS[change, Severity(incident.severity)]
-    return f"{opening}: {incident.title}"[:250]
+    return f"{opening}: {incident.shown_title}"[:250]
 
 
 def body(incident: Incident, change: Change, zone: ZoneInfo) -> str:
     """Return the text below the title, with times on the clock of `zone`."""
     now = timezone.now()
     lines = []
-    if incident.subject_label and incident.subject_label not in incident.title:
+    if incident.subject_label and incident.subject_label not in incident.shown_title:
         lines.append(_("About: %(subject)s") % {"subject": incident.subject_label})
     if change == Change.RESOLVED:
         ended = incident.resolved_at or now
