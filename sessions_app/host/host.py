@@ -142,9 +142,7 @@ class SessionHost:
 
     @property
     def _at_rest(self) -> bool:
-        return self._settled and all(
-            r.row.state == State.CONNECTED and not r.leaving for r in self._runners.values()
-        )
+        return all(r.idle and r.row.state == State.CONNECTED and not r.leaving for r in self._runners.values())
 
     # -- one turn
 
