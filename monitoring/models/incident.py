@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from monitoring.metrics import Kind
 from monitoring.models.entry import EntryKind, IncidentEntry
-from monitoring.wording import Words, filled, in_each_language, in_mine
+from monitoring.wording import Words, filled, in_each_language, in_mine, later
 
 #: What returns within this time continues the incident it was.
 REOPEN_WITHIN = timedelta(minutes=10)
@@ -143,7 +143,7 @@ class Incident(models.Model):
         """Show it under the incident that explains it."""
         self.parent = parent
         self.save(update_fields=["parent"])
-        self.record(EntryKind.FOLDED, now, text=parent.title, texts=parent.titles)
+        self.record(EntryKind.FOLDED, now, text=later(lambda: parent.shown_title)())
 
     def escalate(self, now: datetime, title: Words) -> None:
         """From warning to critical."""
@@ -159,10 +159,9 @@ class Incident(models.Model):
         self.record(EntryKind.RESOLVED, now, text=text, who=who)
 
     def record(self, kind: EntryKind, now: datetime, text: Words = "", who: str = "",
-               evidence: dict[str, Any] | None = None, texts: dict[str, str] | None = None
-               ) -> IncidentEntry:  # fmt: skip
-        """Add a line to the timeline; `texts` by language, where they are not to be made of `text`."""
-        return self.entries.create(at=now, kind=kind, text=str(text), texts=texts or in_each_language(text), who=who,
+               evidence: dict[str, Any] | None = None) -> IncidentEntry:  # fmt: skip
+        """Add a line to the timeline."""
+        return self.entries.create(at=now, kind=kind, text=str(text), texts=in_each_language(text), who=who,
                                    evidence=evidence or {})  # fmt: skip
 
     def _entitle(self, title: Words) -> None:
