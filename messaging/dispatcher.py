@@ -27,7 +27,7 @@ from messaging.postman import Postman
 _log = logging.getLogger(__name__)
 
 #: Seconds between turns with nothing to do, with nobody telling of anything new, and after a turn that failed.
-_POLL, _CALM, _PAUSE = 0.25, 4.0, 2.0
+_POLL, _CALM, _PAUSE = 0.25, 5.0, 2.0
 #: Seconds between renewals of the lease, and between attempts to get it from another.
 _RENEW, _RETRY = 5.0, 1.0
 #: A step that would be due within so many seconds is not left until somebody tells of something new.

@@ -193,7 +193,7 @@ LEASE = _seconds("LEASE", 30)
 LEASE_RENEWAL = _seconds("LEASE_RENEWAL", 10)
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'waserver.sqlite3'}")}
 _database = DATABASES["default"]
-_database.setdefault("CONN_MAX_AGE", 60)
+_database.setdefault("CONN_MAX_AGE", 600 if _database["ENGINE"].endswith("sqlite3") else 60)  # a file stays
 if _database["ENGINE"].endswith("sqlite3"):
     _database["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}  # a file: threads and other processes use it too
     _database["OPTIONS"] = {

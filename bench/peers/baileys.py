@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -38,6 +40,10 @@ def install() -> Path:
     return _HERE
 
 
+class NodeEnded(Exception):
+    """The Node process has ended by itself; the text says what it said last."""
+
+
 class Baileys:
     """The Node process and what it said. Use as a context manager."""
 
@@ -49,10 +55,10 @@ class Baileys:
 
     def __enter__(self) -> Baileys:
         proxy, root = f"http://127.0.0.1:{self._sim.port}", self._sim.server.root.public.hex()
-        argument = json.dumps({"proxy": proxy, "root": root})
+        argument, self._complaints = json.dumps({"proxy": proxy, "root": root}), tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             ["node", "baileys.mjs", argument], cwd=install(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
+            stderr=self._complaints, text=True,
             env={**os.environ, "NODE_EXTRA_CA_CERTS": str(self._sim.server.tls.authority)},
         )  # fmt: skip
         self.process = psutil.Process(self._process.pid)
@@ -62,23 +68,34 @@ class Baileys:
     def __exit__(self, *_error: object) -> None:
         self._process.kill()
         self._process.wait()
+        self._complaints.close()
+
+    def until(self, what: Callable[[], T], seconds: float) -> T:
+        """Return the first true value of `what`. Raises TimeoutError, and NodeEnded."""
+
+        def there() -> T:
+            if self._process.poll() is not None:
+                raise NodeEnded(f"Baileys ended with exit code {self._process.returncode}: {self._last_words()}")
+            return what()
+
+        return wait_for(there, seconds)
 
     def start(self, numbers: list[str], seconds: float = 300) -> None:
-        """Connect a session for each number and wait until all are open. Raises TimeoutError."""
+        """Connect a session for each number and wait until all are open. Raises TimeoutError, and NodeEnded."""
         folders = [self._cloned(number) for number in numbers]
         for folder in folders:
             self._tell(do="start", folder=str(folder))
-        wait_for(lambda: len(self.open) == len(numbers), seconds)
+        self.until(lambda: len(self.open) == len(numbers), seconds)
 
     def send(self, senders: list[str], count: int, away: int, seconds: float = 300) -> float:
         """Send `count` messages from each of these numbers at once, to the number so far away from it; return messages
-        per second."""
+        per second. Raises TimeoutError, and NodeEnded."""
         began, before = time.monotonic(), self.counts["sent"] + self.counts["unsent"]
         for n in range(count):
             for sender in senders:
                 self._tell(do="send", folder=str(self._folder / sender), to=str(int(sender) + away), text=f"m{n}")
         wanted = count * len(senders)
-        wait_for(lambda: self.counts["sent"] + self.counts["unsent"] - before >= wanted, seconds)
+        self.until(lambda: self.counts["sent"] + self.counts["unsent"] - before >= wanted, seconds)
         return wanted / (time.monotonic() - began)
 
     def _cloned(self, number: str) -> Path:
@@ -99,10 +116,10 @@ class Baileys:
             return folder
         pairing = self._folder / "pairing"
         self._tell(do="start", folder=str(pairing))
-        code = wait_for(lambda: next((said["text"] for said in self.said if said["on"] == "qr"), ""), 60)
+        code = self.until(lambda: next((said["text"] for said in self.said if said["on"] == "qr"), ""), 60)
         if error := self._sim.phone(_TEMPLATE_NUMBER).scan(code):
             raise RuntimeError(f"Baileys did not accept the phone: {error}")
-        wait_for(lambda: str(pairing) in self.open, 60)
+        self.until(lambda: str(pairing) in self.open, 60)
         time.sleep(3)  # it writes its keys in the background and never says when that is done
         shutil.copytree(pairing, folder)
         self._tell(do="stop", folder=str(pairing))
@@ -112,8 +129,14 @@ class Baileys:
 
     def _tell(self, **command: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # `until` says that it has ended, and why
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+
+    def _last_words(self) -> str:
+        self._complaints.seek(0)
+        said = self._complaints.read().decode(errors="replace").splitlines()
+        return next((line for line in said if "rror" in line), "nothing was said")
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

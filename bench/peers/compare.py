@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.callers import Letter, elsewhere
 from bench.messages import call
-from bench.peers.baileys import Baileys, MissingNode, install, wait_for
+from bench.peers.baileys import Baileys, MissingNode, NodeEnded, install, wait_for
 from bench.stage import PRODUCTION, UNLIMITED, Stage, arguments, cpu_seconds, memory_mb
 from tests.wasim.device import Device
 
@@ -61,7 +61,7 @@ def main() -> None:
         theirs = baileys(stage, chosen)
         names = ("memory_mb", "memory_median_mb", "memory_peak_mb", "memory_least_mb", "idle_cpu", "idle_cpu_later",
                  "settling_cpu", "reconnect_s", "messages_per_s")  # fmt: skip
-        ratios = {name: round(ours[name] / theirs[name], 3) for name in names if theirs[name]}
+        ratios = {name: round(ours[name] / theirs[name], 3) for name in names if theirs.get(name)}
         ratios["hosts_memory_mb"] = round(ours["hosts_memory_mb"] / theirs["memory_mb"], 3)
         stage.tell(sessions=chosen.sessions, hosts=chosen.hosts, waserver=ours, baileys=theirs, ratios=ratios)
 
@@ -91,17 +91,20 @@ def waserver(stage: Stage, chosen: Any) -> dict[str, float]:
     return figures
 
 
-def baileys(stage: Stage, chosen: Any) -> dict[str, float]:
-    """Return the figures of one Node process with as many sessions."""
+def baileys(stage: Stage, chosen: Any) -> dict[str, Any]:
+    """Return the figures of one Node process with as many sessions; `ended` is why it did not live to the end of it."""
     sim = stage.installation().sim
     assert sim is not None
     numbers = [str(_FIRST + 10_000 + n) for n in range(chosen.sessions)]
     stage.progress("connecting Baileys")
     with Baileys(sim, stage.folder / "baileys") as fleet:
         fleet.start(numbers, 600)
-        figures = _measure(stage, chosen, numbers, [fleet.process.pid])
+        figures: dict[str, Any] = {**_measure(stage, chosen, numbers, [fleet.process.pid])}
         stage.progress("sending")
-        figures["messages_per_s"] = round(fleet.send(numbers[:_WRITERS], chosen.messages // _WRITERS, _AWAY), 1)
+        try:
+            figures["messages_per_s"] = round(fleet.send(numbers[:_WRITERS], chosen.messages // _WRITERS, _AWAY), 1)
+        except NodeEnded as error:
+            figures["ended"] = str(error)
         if fleet.counts["unsent"]:
             raise RuntimeError(f"Baileys did not send {fleet.counts['unsent']} messages")
         return figures

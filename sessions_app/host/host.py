@@ -22,6 +22,8 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
+from accounts.bell import silently
+from accounts.change import change
 from accounts.poll import Poll, ask
 from sessions_app.fleet import FAILED
 from sessions_app.fleet_watch import watch
@@ -44,6 +46,8 @@ _log = logging.getLogger(__name__)
 
 #: With every session connected and nobody telling of anything new the loop looks this many times less often.
 _CALM = 10
+#: ... and goes through its sessions once in so many such looks: what befalls one wakes it, but silence.
+_LOOKS = 2
 #: Whether a lease ran out, and whether a session may be claimed; then what changes with ours: their rows, and whether
 #: staff ask something of one.
 _QUESTION = (
@@ -163,7 +167,7 @@ class SessionHost:
                 self._refresh()
                 # Not later: what is seen from here on is written later, and changes the answer.
                 self._known = ours if self._settled else []
-            elif at_rest and clock() - self._reconciled < self._calm:
+            elif at_rest and clock() - self._reconciled < (_LOOKS - 0.5) * self._calm:
                 return True
             self._watch_fleet()
             self._reconcile()
@@ -183,11 +187,12 @@ class SessionHost:
     def _renew(self) -> None:
         """Extend all leases in one statement. The deadline counts from before it."""
         began, now = clock(), timezone.now()
-        Session.objects.filter(host=self._row).update(lease_expires_at=now + settings.LEASE)
+        with silently():
+            change(Session, {"lease_expires_at": now + settings.LEASE}, host_id=self._row.pk)
         memory, files = self._process.memory_info().rss, self._process.num_fds()
-        alone = Host.objects.filter(pk=self._row.pk, boot=self._row.boot).update(
-            heartbeat_at=now, sessions=sum(r.holds_client for r in self._runners.values()), rss=memory, fds=files
-        )  # fmt: skip
+        sessions = sum(runner.holds_client for runner in self._runners.values())
+        alone = change(Host, {"heartbeat_at": now, "sessions": sessions, "rss": memory, "fds": files},
+                       id=self._row.pk, boot=self._row.boot)  # fmt: skip
         self._renewed = began
         self._watchdog.extend(began + (settings.LEASE * (1 - _MARGIN)).total_seconds())
         if not alone:

@@ -1,4 +1,4 @@
-"""Connections at rest doze: what their keepalives say, and what is answered, is passed on once a second, all together.
+"""Connections at rest doze: what their keepalives say, and the answers, are passed on every two seconds, all together.
 
 Every connection says that it lives once in 20 to 30 s. With hundreds of them somebody does so every few hundredths of
 a second, and waking up for each, here and again in the library, takes more processor time than all else a host at rest
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _FEW = 20
 #: Seconds of silence on both sides after which a connection dozes.
 _AFTER = 10.0
-#: Seconds between two looks at those that doze, while there is something to see.
-_EVERY = 1.0
+#: Seconds between two looks at those that doze, while there is something to see. The library gives an answer 10 s: what
+#: it says waits for one look, and an answer that is not there by the next for none, so 8 are left for the way and back.
+_EVERY = 2.0
 #: Bytes of a keepalive or its answer inside TLS, with room to spare.
 _KEEPALIVE = 160
 #: Bytes taken from a connection at once.
