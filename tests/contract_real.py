@@ -173,9 +173,9 @@ class RealSide(Side):
         subject.ask("pair", store=subject.store, proxy=proxy, phone=phone)
         return subject
 
-    def tune(self, dial: float = 15, sign_of_life: float = 20) -> None:
+    def tune(self, dial: float = 15, sign_of_life: float = 20, afterthought: float = 0.005) -> None:
         """Set the adapter's time-outs, in seconds."""
-        self.driver.ask("tune", dial=dial, sign_of_life=sign_of_life)
+        self.driver.ask("tune", dial=dial, sign_of_life=sign_of_life, afterthought=afterthought)
 
     def doze(self, few: int, after: float, every: float) -> None:
         """Set when connections doze; see sessions_app/whatsapp/doze.py."""

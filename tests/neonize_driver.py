@@ -20,7 +20,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from sessions_app.whatsapp import doze, neonize_client, symptoms, upstream
+from sessions_app.whatsapp import doze, neonize_client, symptoms, tunnel, upstream
 from sessions_app.whatsapp.client import (
     Client,
     NotSent,
@@ -167,9 +167,9 @@ class Driver:
         """Return whether both were heard."""
         return self._turned_round.wait(30)
 
-    def do_tune(self, dial: float, sign_of_life: float) -> None:
-        """Shorten the time-outs, so that a test of them does not take 35 s."""
-        upstream.DIAL_TIMEOUT, neonize_client.SIGN_OF_LIFE = dial, sign_of_life
+    def do_tune(self, dial: float, sign_of_life: float, afterthought: float) -> None:
+        """Set the time-outs, so that a test of them does not take 35 s, and how long what is said waits."""
+        upstream.DIAL_TIMEOUT, neonize_client.SIGN_OF_LIFE, tunnel._AFTERTHOUGHT = dial, sign_of_life, afterthought
 
     def do_doze(self, few: int, after: float, every: float) -> None:
         """Set from how many connections on, and after how many seconds, they doze, and how often they are looked at."""

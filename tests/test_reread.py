@@ -33,6 +33,9 @@ class Stage:
 
     def begin(self) -> None:
         """Have both online."""
+        # What is tested is that nothing is confirmed while it is told. A thread takes some milliseconds until it tells,
+        # and here four tests at a time wait for a processor.
+        self.his.tune(afterthought=0.1)
         self.writer, self.reader = self.hers.online(self.anna), self.his.online(self.ben)
 
     def killed(self, on: str, act: Callable[[], object]) -> Heard:
