@@ -93,10 +93,13 @@ def _beside(database: str | Path) -> Path:
 
 def _note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
     answer = execute(sql, params, many, context)
-    if not (_RINGS_NOT.match(sql) or _silent.get()):
-        database = context["connection"]
-        if not any(call is _ring for _savepoints, call, _robust in database.run_on_commit):
-            database.on_commit(_ring, robust=True)
+    database = context["connection"]
+    if _RINGS_NOT.match(sql) or _silent.get() or any(call is _ring for _point, call, _robust in database.run_on_commit):
+        return answer
+    if database.in_atomic_block or database.autocommit:
+        database.on_commit(_ring, robust=True)
+    else:  # whoever commits by hand; Django would refuse
+        _ring()
     return answer
 
 
@@ -125,7 +128,10 @@ def _attend(rings: INotify, file: Path) -> None:
 def _wake_loops(rings: INotify, file: Path) -> None:
     while True:
         if any(ring.mask & flags.IGNORED for ring in rings.read()):  # somebody deleted it
-            _attend(rings, file)
+            try:
+                _attend(rings, file)
+            except OSError as error:
+                _complain(str(error))
         with _hearing:
             wakes = list(_wakes)
         for wake in wakes:
