@@ -44,4 +44,3 @@ def ask(question: str, **given: str | int | datetime) -> tuple[Any, ...]:
         cursor.execute(question, adapted)
         row: tuple[Any, ...] = cursor.fetchone()
     return row
-

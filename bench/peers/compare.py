@@ -105,6 +105,7 @@ def baileys(stage: Stage, chosen: Any) -> dict[str, Any]:
             figures["messages_per_s"] = round(fleet.send(numbers[:_WRITERS], chosen.messages // _WRITERS, _AWAY), 1)
         except NodeEnded as error:
             figures["ended"] = str(error)
+            return figures
         if fleet.counts["unsent"]:
             raise RuntimeError(f"Baileys did not send {fleet.counts['unsent']} messages")
         return figures
